@@ -1,0 +1,389 @@
+"""The model catalog: which models there are, what each may be asked for, and what it runs on."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from deployments.catalog_file import (
+    CatalogError,
+    CatalogFile,
+    ModelVariables,
+    explain_errors,
+    read_catalog_file,
+    read_model_variables,
+    suggestion,
+)
+
+__all__ = [
+    "Catalog",
+    "CatalogError",
+    "GuidanceLimits",
+    "ModelEntry",
+    "Replicas",
+    "SizeLimits",
+    "StepLimits",
+    "UnknownModelError",
+    "load_catalog",
+]
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+BUILTIN_MODELS_VARIABLE = "CYBERIMAGE_BUILTIN_MODELS"
+MOST_STEPS = 1000
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_BUILTIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")  # the form of a Hugging Face user access token
+
+Problem = tuple[str, str]
+
+
+class UnknownModelError(Exception):
+    """There is no model of that name."""
+
+    status = 404
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+def _model_id(value: str) -> str:
+    if not _MODEL_ID.fullmatch(value):
+        raise PydanticCustomError(
+            "model_id", "not a model id: letters, digits, '.', '_' and '-', a letter or digit first, at most 64"
+        )
+    return value
+
+
+ModelId = Annotated[str, AfterValidator(_model_id)]
+
+
+class _Entry(BaseModel):
+    """A frozen part of the catalog that refuses unknown fields and guesses no types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @classmethod
+    def _refuse(cls, problems: list[Problem]) -> None:
+        """Raise the problems, each at its own field."""
+        if problems:
+            raise ValidationError.from_exception_data(
+                cls.__name__,
+                [
+                    InitErrorDetails(
+                        type=PydanticCustomError("rule", "{text}", {"text": text}), loc=(name,), input=None
+                    )
+                    for name, text in problems
+                ],
+            )
+
+    def _default_problems(self, low: float, high: float, *names: str) -> list[Problem]:
+        """Find the fields of these names that are outside a range."""
+        problems = []
+        for name in names:
+            value = getattr(self, name)
+            given = "" if name in self.model_fields_set else ", what it is when left out,"
+            if not low <= value <= high:
+                problems.append((name, f"{value}{given} is not within {low}..{high}"))
+        return problems
+
+
+class StepLimits(_Entry):
+    """How many denoising steps a model takes."""
+
+    fixed: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_STEPS,
+        description="The only number of steps the model works with; excludes the rest.",
+    )
+    minimum: int = Field(default=1, ge=1, le=MOST_STEPS, description="Fewest steps.")
+    maximum: int = Field(default=100, ge=1, le=MOST_STEPS, description="Most steps.")
+    default: int = Field(default=30, ge=1, le=MOST_STEPS, description="Steps of a request that does not say.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fixed_is_all(cls, data: Any) -> Any:
+        """Make a fixed number minimum, maximum and default too, so that readers need not look twice."""
+        fixed = data.get("fixed") if isinstance(data, dict) else None
+        if type(fixed) is not int or not 1 <= fixed <= MOST_STEPS:
+            return data
+        rest = ("minimum", "maximum", "default")
+        cls._refuse([(name, "does not go with fixed") for name in rest if data.get(name, fixed) != fixed])
+        return {**data, **dict.fromkeys(rest, fixed)}
+
+    @model_validator(mode="after")
+    def _default_within(self) -> Self:
+        self._refuse(self._default_problems(self.minimum, self.maximum, "default"))
+        return self
+
+
+class GuidanceLimits(_Entry):
+    """How strongly a prompt may be followed: the classifier-free guidance scale."""
+
+    minimum: float = Field(default=0.0, ge=0, description="Smallest guidance scale.")
+    maximum: float = Field(default=30.0, ge=0, description="Largest guidance scale.")
+    default: float = Field(default=5.0, ge=0, description="Guidance scale of a request that does not say.")
+
+    @model_validator(mode="after")
+    def _default_within(self) -> Self:
+        self._refuse(self._default_problems(self.minimum, self.maximum, "default"))
+        return self
+
+
+class SizeLimits(_Entry):
+    """How large an image may be."""
+
+    default_width: int = Field(default=1024, ge=8, description="Pixels, for a request that does not say.")
+    default_height: int = Field(default=1024, ge=8, description="Pixels, for a request that does not say.")
+    multiple_of: int = Field(default=16, ge=1, description="Width and height are multiples of it, in pixels.")
+    minimum: int = Field(default=256, ge=8, description="Smallest width and height, in pixels.")
+    maximum: int = Field(default=2048, ge=8, description="Largest width and height, in pixels.")
+    max_pixels: int = Field(default=2048 * 2048, ge=64, description="Most pixels of an image: width times height.")
+
+    @model_validator(mode="after")
+    def _default_allowed(self) -> Self:
+        names = ("default_width", "default_height")
+        problems = self._default_problems(self.minimum, self.maximum, *names)
+        for name in names:
+            if getattr(self, name) % self.multiple_of:
+                problems.append((name, f"{getattr(self, name)} is not a multiple of {self.multiple_of} (multiple_of)"))
+        pixels = self.default_width * self.default_height
+        if pixels > self.max_pixels:
+            problems.append(("max_pixels", f"{self.max_pixels} is less than the default size's {pixels}"))
+        self._refuse(problems)
+        return self
+
+
+class Replicas(_Entry):
+    """How many copies of a model run, and what each holds of the cluster."""
+
+    min: int = Field(default=0, ge=0, description="Fewest copies; 0 frees the GPU of an idle model.")
+    max: int = Field(default=1, ge=1, description="Most copies.")
+    num_cpus: float = Field(default=1.0, ge=0, description="CPU cores of each copy.")
+    num_gpus: float = Field(default=1.0, ge=0, description="GPUs of each copy; below 1 shares one, 0 is a CPU model.")
+    target_ongoing_requests: float = Field(
+        default=8.0, gt=0, description="Jobs at work per copy above which another copy is started."
+    )
+    downscale_delay_s: float = Field(default=60.0, ge=0, description="Seconds of less work before a copy is stopped.")
+    downscale_to_zero_delay_s: float | None = Field(
+        default=None, ge=0, description="Seconds without work before the last copy is stopped; empty: Ray's default."
+    )
+    graceful_shutdown_timeout_s: float = Field(
+        default=600.0, ge=0, description="Seconds that a copy told to stop has for its jobs; above the longest job."
+    )
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        problems = []
+        if self.min > self.max:
+            problems.append(("min", f"{self.min} is more than max, {self.max}"))
+        if self.num_gpus > 1 and self.num_gpus % 1:
+            problems.append(("num_gpus", "above 1 it must be a whole number"))
+        self._refuse(problems)
+        return self
+
+
+class ModelEntry(_Entry):
+    """One model of the catalog."""
+
+    repo: str = Field(
+        min_length=1,
+        description="A hub id (owner/name); a folder, relative to the catalog file; or a built-in model's name.",
+    )
+    description: str = Field(default="", description="One line for people.")
+    source: Literal["builtin", "huggingface", "local"] = Field(
+        default="huggingface", description="Where repo is: builtin, huggingface or local."
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub; empty: its main branch.")
+    token_env: str | None = Field(
+        default=None, description="Name of the environment variable that holds the hub token; never the token itself."
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto", description="Number format of the weights: auto, float32, float16 or bfloat16."
+    )
+    variant: str | None = Field(default=None, description="Variant of the weight files, such as fp16.")
+    steps: StepLimits = Field(default_factory=StepLimits, description="Denoising steps.")
+    guidance: GuidanceLimits = Field(default_factory=GuidanceLimits, description="Guidance scale.")
+    size: SizeLimits = Field(default_factory=SizeLimits, description="Width and height.")
+    max_images: int = Field(default=8, ge=1, le=8, description="Most images of one job.")
+    max_batch: int = Field(default=8, ge=1, le=256, description="Most images denoised together in one copy.")
+    max_prompt_characters: int = Field(
+        default=10_000, ge=1, description="Longest prompt and longest negative prompt, in characters."
+    )
+    max_sequence_length: int | None = Field(
+        default=None, ge=1, description="Most prompt tokens; empty for a pipeline that takes no such limit."
+    )
+    replicas: Replicas = Field(default_factory=Replicas, description="Copies, and what each of them needs.")
+
+    @model_validator(mode="after")
+    def _names_are_sound(self) -> Self:
+        problems = []
+        if self.source == "huggingface" and not _HUB_ID.fullmatch(self.repo):
+            problems.append(("repo", "not a hub id (owner/name); for a folder set source: local"))
+        if self.source == "builtin" and not _BUILTIN_NAME.fullmatch(self.repo):
+            problems.append(("repo", "not the name of a built-in model"))
+        if self.token_env is not None and _HUB_TOKEN.fullmatch(self.token_env):
+            problems.append(("token_env", "this is a token; give the name of the variable that holds it"))
+        elif self.token_env is not None and not _VARIABLE_NAME.fullmatch(self.token_env):
+            problems.append(("token_env", "not the name of an environment variable"))
+        self._refuse(problems)
+        return self
+
+    def location(self) -> str:
+        """Return what a pipeline is loaded from: an absolute folder, or a hub id.
+
+        Built-in models are in the folder of the environment variable CYBERIMAGE_BUILTIN_MODELS, else in the project's
+        own ``models`` folder.
+        """
+        if self.source == "huggingface":
+            return self.repo
+        if self.source == "local":
+            return str(Path(self.repo).absolute())
+        folder = os.environ.get(BUILTIN_MODELS_VARIABLE) or PROJECT_ROOT / "models"
+        return str(Path(folder).absolute() / self.repo)
+
+    def token(self, environ: Mapping[str, str]) -> str | None:
+        """Return the hub token, if the model names a variable for it; HUGGINGFACE_TOKEN stands in for HF_TOKEN.
+
+        Args:
+            environ: The environment.
+        """
+        if self.token_env is None:
+            return None
+        token = environ.get(self.token_env)
+        if not token and self.token_env == "HF_TOKEN":  # noqa: S105 - a variable's name
+            token = environ.get("HUGGINGFACE_TOKEN")
+        return token or None
+
+    @property
+    def most_ongoing_jobs(self) -> int:
+        """How many jobs one replica takes at once: a full batch, and as many to follow it without a gap."""
+        return 2 * self.max_batch
+
+    def step_config(self) -> dict[str, Any]:
+        """Return ``{"fixed_steps": N}`` or ``{"steps": {"min", "max", "default"}}``, as ``GET /api/models`` has it."""
+        if self.steps.fixed is not None:
+            return {"fixed_steps": self.steps.fixed}
+        return {"steps": _range(self.steps)}
+
+    def public(self, model_id: str) -> dict[str, Any]:
+        """Return the model as ``GET /api/models`` shows it. A local folder's place on the server is not shown.
+
+        Args:
+            model_id: The model's key in the catalog.
+        """
+        return {
+            "id": model_id,
+            "repo": Path(self.repo).name if self.source == "local" else self.repo,
+            "description": self.description,
+            "source": self.source,
+            "type": "image",
+            "step_config": self.step_config(),
+            "guidance": _range(self.guidance),
+            "size": self.size.model_dump(),
+            "max_images": self.max_images,
+            "max_prompt_characters": self.max_prompt_characters,
+            "max_sequence_length": self.max_sequence_length,
+            "default_settings": {
+                "num_images": 1,
+                "num_inference_steps": self.steps.default,
+                "guidance_scale": self.guidance.default,
+                "width": self.size.default_width,
+                "height": self.size.default_height,
+            },
+        }
+
+
+def _range(limits: StepLimits | GuidanceLimits) -> dict[str, float]:
+    return {"min": limits.minimum, "max": limits.maximum, "default": limits.default}
+
+
+class Catalog(_Entry):
+    """The models, by id."""
+
+    default: str = Field(
+        default="", description="Id of the model for requests that name none; left out: the first one."
+    )
+    models: dict[ModelId, ModelEntry] = Field(min_length=1, description="The models, by id.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_is_default(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("default") is None and isinstance(data.get("models"), dict):
+            return {**data, "default": next(iter(data["models"]), "")}
+        return data
+
+    @model_validator(mode="after")
+    def _default_exists(self) -> Self:
+        if self.default not in self.models:
+            hint = suggestion(self.default, list(self.models))
+            self._refuse([("default", f'there is no model "{self.default}"{hint}')])
+        return self
+
+    def get(self, model_id: str) -> ModelEntry:
+        """Return the entry of a model.
+
+        Raises:
+            UnknownModelError: There is no such model; the message lists those there are.
+        """
+        try:
+            return self.models[model_id]
+        except KeyError:
+            raise UnknownModelError(
+                f'Unknown model "{model_id[:64]}". Available models: {", ".join(self.models)}'
+            ) from None
+
+
+def load_catalog(path: Path | str, environ: Mapping[str, str]) -> Catalog:
+    """Read the catalog: a YAML file, and the models of the variables ``MODEL_<N>``.
+
+    Args:
+        path: The YAML file. Local models' folders are relative to its folder.
+        environ: The environment.
+
+    Raises:
+        CatalogError: Something is wrong; the message has one line for each problem, with its file and line, or its
+            variable, and its field.
+    """
+    file = read_catalog_file(Path(path))
+    variables = read_model_variables(environ)
+    problems = file.problems + variables.problems
+    models = file.data.get("models") or {}
+    if isinstance(models, dict):
+        problems += _drop_known(variables, models, file)
+        models = {**models, **variables.models}
+    try:
+        catalog = Catalog.model_validate({**file.data, "models": models})
+    except ValidationError as error:
+        problems += explain_errors(error, Catalog, file, variables)
+    if problems:
+        raise CatalogError("\n".join(problems))
+    return _with_absolute_folders(catalog, Path(path).absolute().parent)
+
+
+def _drop_known(variables: ModelVariables, models: dict[str, Any], file: CatalogFile) -> list[str]:
+    """Take out the variables whose model the file already has, and say so."""
+    problems = []
+    for model_id in set(variables.models) & set(models):
+        del variables.models[model_id]
+        place = file.place_of(("models", model_id))
+        problems.append(f'{variables.sources.pop(model_id)}: name: "{model_id}" is already in {place}')
+    return problems
+
+
+def _with_absolute_folders(catalog: Catalog, folder: Path) -> Catalog:
+    models = {
+        model_id: entry.model_copy(update={"repo": str(folder / Path(entry.repo).expanduser())})
+        for model_id, entry in catalog.models.items()
+        if entry.source == "local"
+    }
+    return catalog.model_copy(update={"models": {**catalog.models, **models}})

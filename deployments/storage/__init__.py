@@ -1,0 +1,1 @@
+"""Where image bytes go, and how images are encoded with their parameters."""

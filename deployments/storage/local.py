@@ -1,0 +1,156 @@
+"""Image bytes in a folder of the local disk, or of a file system that all machines share."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from deployments.storage.base import MissingObjectError, StorageError, StorageFullError, check_key
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REASONS = {
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+}
+
+
+class LocalStorage:
+    """A ``Storage`` of files.
+
+    A write goes to a file of its own under ``.unfinished``, down to the disk, and then to its place in one rename: a
+    reader, and a machine that loses power, sees all of the old content or all of the new.
+
+    Args:
+        root: The folder; it is created by the first write. All of it is on one file system.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._unfinished = root / ".unfinished"
+
+    async def write(self, key: str, content: bytes) -> None:
+        """Keep the content; see ``Storage``."""
+        await asyncio.to_thread(self._write, check_key(key), content)
+
+    async def read(self, key: str) -> bytes:
+        """Return the content; see ``Storage``."""
+        return await asyncio.to_thread(self._read, check_key(key))
+
+    async def size(self, key: str) -> int:
+        """Return the content's length in bytes; see ``Storage``."""
+        return await asyncio.to_thread(self._size, check_key(key))
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such an object; see ``Storage``."""
+        return await asyncio.to_thread(self._exists, check_key(key))
+
+    async def delete(self, key: str) -> None:
+        """Remove the object; see ``Storage``."""
+        await asyncio.to_thread(self._delete, check_key(key))
+
+    async def sweep_unfinished(self, older_than: timedelta) -> int:
+        """Remove what processes that died while writing left behind, and return how many files that were.
+
+        Args:
+            older_than: Age of the files to remove; longer than any write takes.
+
+        Raises:
+            StorageError: They could not be listed or removed.
+        """
+        return await asyncio.to_thread(self._sweep_unfinished, time.time() - older_than.total_seconds())
+
+    def _write(self, key: str, content: bytes) -> None:
+        target = self._root / key
+        unfinished = self._unfinished / str(uuid4())
+        with _explained(f"write {key}"):
+            try:
+                self._unfinished.mkdir(parents=True, exist_ok=True)
+                _write_to_disk(unfinished, content)
+                self._make_folder(target.parent)
+                unfinished.replace(target)
+                _sync_folder(target.parent)
+            finally:
+                with suppress(OSError):  # after the rename there is none; else the first error is the one to tell
+                    unfinished.unlink()
+
+    def _make_folder(self, folder: Path) -> None:
+        """Create the folder of a day; each new folder's name is brought to the disk too."""
+        if folder == self._root or folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+    def _read(self, key: str) -> bytes:
+        with _explained(f"read {key}"), _missing_told(key):
+            return (self._root / key).read_bytes()
+
+    def _size(self, key: str) -> int:
+        with _explained(f"read {key}"), _missing_told(key):
+            return (self._root / key).stat().st_size
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self._size(key)
+        except MissingObjectError:
+            return False
+        return True
+
+    def _delete(self, key: str) -> None:
+        with _explained(f"delete {key}"):
+            (self._root / key).unlink(missing_ok=True)
+
+    def _sweep_unfinished(self, before: float) -> int:
+        swept = 0
+        with _explained("sweep unfinished files"):
+            for path in self._unfinished.glob("*"):
+                with suppress(FileNotFoundError):  # its writer, or another sweeper, was faster
+                    if path.stat().st_mtime < before:
+                        path.unlink()
+                        swept += 1
+        return swept
+
+
+def _write_to_disk(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, which syncing the files themselves does not."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _missing_told(key: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise MissingObjectError(f"There is no image file {key}.") from None
+
+
+@contextmanager
+def _explained(action: str) -> Iterator[None]:
+    """Turn errors of the operating system into sentences. They name no folder of the server: clients may see them."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFullError(f"Could not {action}: the disk is full.") from error
+        reason = _REASONS.get(error.errno or 0) or error.strerror or "the disk failed"
+        raise StorageError(f"Could not {action}: {reason}.") from error
