@@ -1,0 +1,1 @@
+"""Jobs and images: their records, their states and the store that keeps them."""

@@ -1,0 +1,82 @@
+"""How many jobs are in which state, and how they fared."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from deployments.jobs.records import JobState, Record
+from deployments.jobs.tables import jobs
+
+
+class StateCounts(Record):
+    """Jobs in each state."""
+
+    pending: int = 0
+    processing: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def total(self) -> int:
+        """Jobs in any state."""
+        return self.pending + self.processing + self.completed + self.failed + self.cancelled
+
+
+class QueueCounts(StateCounts):
+    """Jobs in each state: of all models, and of each model that ever had a job."""
+
+    models: dict[str, StateCounts]
+
+
+class DetailedCounts(QueueCounts):
+    """Counts, and how the jobs fared."""
+
+    recent_24h: int
+    """Jobs that were submitted within the last 24 hours."""
+    avg_processing_time_seconds: float
+    """From claim to completion, over all completed jobs; 0 where there is none."""
+    failure_rate: float
+    """Failed jobs as a share (0 to 1) of the completed and the failed ones; 0 where there is none."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is counted, within one transaction at one time."""
+
+    connection: AsyncConnection
+    now: datetime
+
+    async def by_state(self) -> QueueCounts:
+        """See :meth:`JobStore.counts`."""
+        found = await self.connection.execute(
+            select(jobs.c.state, jobs.c.model_id, func.count()).group_by(jobs.c.state, jobs.c.model_id)
+        )
+        total: Counter[str] = Counter()
+        models: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for state, model_id, count in found:
+            total[state] += count
+            models[model_id][state] = count
+        of_models = {model_id: StateCounts(**counts) for model_id, counts in sorted(models.items())}
+        return QueueCounts(**total, models=of_models)
+
+    async def detailed(self) -> DetailedCounts:
+        """See :meth:`JobStore.detailed_counts`."""
+        counts = await self.by_state()
+        since = self.now - timedelta(hours=24)
+        recent = await self.connection.scalar(select(func.count()).where(jobs.c.created_at > since))
+        average = await self.connection.scalar(
+            select(func.avg(jobs.c.processing_seconds)).where(jobs.c.state == JobState.COMPLETED)
+        )
+        ended = counts.completed + counts.failed
+        return DetailedCounts(
+            **dict(counts),
+            recent_24h=recent or 0,
+            avg_processing_time_seconds=average or 0.0,
+            failure_rate=counts.failed / ended if ended else 0.0,
+        )

@@ -1,0 +1,63 @@
+"""Brings a job database to the schema of this version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from deployments.jobs.database import Database
+from deployments.jobs.exceptions import StoreUnavailableError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def migrate(url: str) -> None:
+    """Upgrade the database at ``url`` to the newest schema; harmless when it is there already, or under way elsewhere.
+
+    Raises:
+        StoreUnavailableError: The database is missing, read-only, damaged, or of a newer version of CyberImage.
+    """
+    database = Database(url)
+    try:
+        await upgrade(database)
+    finally:
+        await database.close()
+
+
+async def upgrade(database: Database) -> None:
+    """As :func:`migrate`, for a database that stays open."""
+    # The write transaction makes a second process wait, and find the work done.
+    async with database.write() as connection:
+        if not await connection.run_sync(_is_current, database.name):
+            await connection.run_sync(_upgrade)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _is_current(connection: Connection, name: str) -> bool:
+    script = ScriptDirectory.from_config(_config())
+    found = MigrationContext.configure(connection).get_current_heads()
+    for revision in found:
+        try:
+            script.get_revision(revision)
+        except CommandError as error:
+            reason = f"its schema ({revision}) is newer than this version of CyberImage"
+            raise StoreUnavailableError.because(name, reason) from error
+    return set(found) == set(script.get_heads())
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

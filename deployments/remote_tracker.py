@@ -1,0 +1,42 @@
+"""Calls the job tracker as if it were an object of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+
+from deployments.job_tracker import JobTracker
+from deployments.jobs.exceptions import JobError
+
+
+class TrackerUnavailableError(JobError):
+    """The job tracker does not answer; it is being restarted."""
+
+    status = 503
+    code = "tracker_unavailable"
+
+
+class _RemoteTracker:
+    """Turns every method of an actor handle into one that raises the tracker's own errors, not Ray's wrapping."""
+
+    def __init__(self, handle: ActorHandle[JobTracker]) -> None:
+        self._handle = handle
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await getattr(self._handle, name).remote(*args, **kwargs)
+            except RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, JobError) else error) from None
+            except RayActorError as error:
+                raise TrackerUnavailableError from error
+
+        return call
+
+
+def remote_tracker(handle: ActorHandle[JobTracker]) -> JobTracker:
+    """The tracker behind an actor handle; its methods are awaited like those of a local one."""
+    return cast(JobTracker, _RemoteTracker(handle))

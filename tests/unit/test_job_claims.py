@@ -1,0 +1,209 @@
+"""Into the queue and out of it: submits, turns, claims, reports, all at once too."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from job_samples import LEASE, LIMIT, Clock, claimed, processing, report, request, state, submitted
+
+from deployments.jobs.exceptions import QueueFullError, UnknownJobError
+from deployments.jobs.records import Claim, Job, JobPhase, JobState
+from deployments.jobs.store import JobStore
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path, clock):
+    store = await JobStore.open(f"sqlite+aiosqlite:///{tmp_path}/jobs.db", clock)
+    yield store
+    await store.close()
+
+
+class TestSubmit:
+    async def test_gives_back_what_was_stored(self, store, clock):
+        job = await store.submit("a", request(), LIMIT)
+        assert job == await store.get("a")
+        assert job == Job(
+            id="a", request=request(), state=JobState.PENDING, total_steps=20, created_at=clock(), attempts=0
+        )
+
+    async def test_repeated_returns_the_job_as_it_is_now(self, store):
+        await processing(store)
+        again = await store.submit("a", request(prompt="another"), LIMIT)
+        assert again == await store.get("a")
+        assert (again.state, again.request.prompt) == (JobState.PROCESSING, "a red circle")
+
+    async def test_full_queue_counts_pending_jobs_of_all_models(self, store):
+        await submitted(store, "a", model_id="tiny")
+        await submitted(store, "b", model_id="huge")
+        with pytest.raises(QueueFullError) as error:
+            await store.submit("c", request(), 2)
+        assert error.value.retry_after_seconds > 0
+        assert (await store.submit("a", request(), 2)).id == "a"  # a repeat is no new job
+        await claimed(store, "1")
+        assert (await store.submit("c", request(), 2)).state is JobState.PENDING
+
+    async def test_unknown_ids(self, store):
+        for ask in (store.get, store.queue_position, store.cancel):
+            with pytest.raises(UnknownJobError):
+                await ask("nobody")
+        assert await store.images_of("nobody") == []
+
+
+class TestClaim:
+    async def test_starts_the_job(self, store, clock):
+        await submitted(store, "a")
+        submitted_at = clock()
+        clock.advance(seconds=5)
+        (claim,) = await claimed(store, "1")
+        assert claim == Claim(job_id="a", request=request(), fence=1, created_at=submitted_at)
+        job = await store.get("a")
+        assert (job.state, job.attempts, job.started_at) == (JobState.PROCESSING, 1, clock())
+
+    async def test_takes_no_more_than_the_capacity_of_each_model(self, store):
+        await submitted(store, "a", "b", "c", model_id="tiny")
+        await submitted(store, "d", "e", model_id="huge")
+        await submitted(store, "f", model_id="cold")
+        claims = await store.claim({"tiny": 2, "huge": 5, "cold": 0, "unheard of": 1}, "replica", "1", LEASE)
+        assert sorted(claim.job_id for claim in claims) == ["a", "b", "d", "e"]
+
+    async def test_repeated_returns_the_same_claims(self, store):
+        await submitted(store, "a", "b", "c")
+        first = await claimed(store, "1", 2)
+        assert await claimed(store, "1", 2) == first
+        assert await state(store, "c") is JobState.PENDING
+
+    async def test_repeated_returns_only_what_is_still_current(self, store):
+        await submitted(store, "a", "b", "c", "d")
+        await claimed(store, "1", 3)
+        await store.complete("a", 1, [])
+        await store.release("b", 1, "gone.", 3)
+        assert [claim.job_id for claim in await claimed(store, "1", 3)] == ["c"]
+        await store.complete("c", 1, [])
+        assert await claimed(store, "1", 3) == []
+        assert await state(store, "d") is JobState.PENDING
+
+    async def test_repeated_renews_the_lease(self, store, clock):
+        await submitted(store, "a")
+        await claimed(store, "1")
+        clock.advance(seconds=50)
+        await claimed(store, "1")
+        clock.advance(seconds=50)
+        assert await store.reap(3) == []
+
+    async def test_each_attempt_has_a_higher_fence(self, store):
+        await submitted(store, "a")
+        for fence in (1, 2, 3):
+            (claim,) = await claimed(store, f"claim {fence}")
+            assert claim.fence == fence
+            await store.release("a", fence, "gone.", 10)
+
+    async def test_oldest_first_of_one_client(self, store):
+        await submitted(store, "a", "b", "c")
+        assert [(await claimed(store, str(n)))[0].job_id for n in range(3)] == ["a", "b", "c"]
+
+    async def test_one_client_cannot_starve_another(self, store):
+        await submitted(store, "a1", "a2", "a3", "a4", client="ann")
+        await submitted(store, "b1", "b2", client="bob")
+        await submitted(store, "c1", client="cat")
+        assert [(await claimed(store, str(n)))[0].job_id for n in range(7)] == [
+            "a1", "b1", "c1", "a2", "b2", "a3", "a4",
+        ]  # fmt: skip
+
+    async def test_turns_go_on_after_claims_of_many(self, store):
+        await submitted(store, "a1", "a2", "a3", "a4", client="ann")
+        await submitted(store, "b1", "b2", "b3", client="bob")
+        assert [claim.job_id for claim in await claimed(store, "1", 3)] == ["a1", "b1", "a2"]
+        assert [claim.job_id for claim in await claimed(store, "2", 3)] == ["b2", "a3", "b3"]
+
+    async def test_turns_at_one_model_do_not_count_at_another(self, store):
+        await submitted(store, "a1", client="ann", model_id="huge")
+        await claimed(store, "1", model_id="huge")
+        await submitted(store, "a2", client="ann")
+        await submitted(store, "b1", client="bob")
+        assert [claim.job_id for claim in await claimed(store, "2")] == ["a2"]
+
+    async def test_queue_position_is_the_order_of_claims(self, store):
+        await submitted(store, "a1", "a2", client="ann")
+        await submitted(store, "b1", client="bob")
+        await submitted(store, "other", client="cat", model_id="huge")
+        positions = {job_id: await store.queue_position(job_id) for job_id in ("a1", "b1", "a2", "other")}
+        assert positions == {"a1": 1, "b1": 2, "a2": 3, "other": 1}
+        await claimed(store, "1")
+        assert [await store.queue_position(job_id) for job_id in ("a1", "b1", "a2")] == [None, 1, 2]
+
+    async def test_a_job_that_was_put_back_keeps_its_age(self, store):
+        fence = await processing(store, "a")
+        await submitted(store, "b")
+        await store.release("a", fence, "gone.", 3)
+        assert await store.queue_position("a") == 1
+
+
+class TestReport:
+    async def test_notes_progress_and_renews_the_lease(self, store, clock):
+        fence = await processing(store)
+        for step in (4, 8):
+            clock.advance(seconds=50)
+            assert await store.report([report("a", fence, step)], LEASE) == set()
+        assert await store.reap(3) == []
+        job = await store.get("a")
+        assert (job.phase, job.step) == (JobPhase.GENERATING, 8)
+
+    async def test_steps_never_go_back_within_an_attempt(self, store):
+        fence = await processing(store)
+        await store.report([report("a", fence, 8)], LEASE)
+        await store.report([report("a", fence, 5, JobPhase.SAVING)], LEASE)
+        job = await store.get("a")
+        assert (job.phase, job.step) == (JobPhase.SAVING, 8)
+        await store.release("a", fence, "gone.", 3)
+        assert ((await store.get("a")).step, (await store.get("a")).phase) == (0, None)
+
+    async def test_names_the_jobs_to_stop(self, store, clock):
+        fences = {job_id: await processing(store, job_id) for job_id in ("running", "stale", "done", "unwanted")}
+        await store.release("stale", fences["stale"], "gone.", 3)
+        await claimed(store, "again")
+        await store.complete("done", fences["done"], [])
+        await store.cancel("unwanted")
+        reports = [report(job_id, fence, 3) for job_id, fence in fences.items()] + [report("nobody", 1)]
+        assert await store.report(reports, LEASE) == {"stale", "done", "unwanted", "nobody"}
+        assert [(await store.get(job_id)).step for job_id in ("running", "stale")] == [3, 0]
+
+    async def test_does_not_renew_what_must_stop(self, store, clock):
+        fence = await processing(store)
+        await store.cancel("a")
+        clock.advance(seconds=50)
+        await store.report([report("a", fence)], LEASE)
+        clock.advance(seconds=10)
+        assert await store.reap(3) == ["a"]
+        assert await state(store) is JobState.CANCELLED
+
+
+class TestAtOnce:
+    async def test_submits_and_claims_of_one_store(self, store):
+        await self.submit_and_claim([store])
+
+    async def test_submits_and_claims_of_two_stores_on_one_file(self, store, tmp_path, clock):
+        other = await JobStore.open(f"sqlite+aiosqlite:///{tmp_path}/jobs.db", clock)
+        try:
+            await self.submit_and_claim([store, other])
+        finally:
+            await other.close()
+
+    async def submit_and_claim(self, stores: list[JobStore]) -> None:
+        calls = []
+        for number in range(20):
+            store = stores[number % len(stores)]
+            calls.append(submitted(store, str(number), client=f"client {number % 3}"))
+            calls.append(claimed(store, f"claim {number}"))
+        await asyncio.gather(*calls)
+        store = stores[0]
+        rest = await claimed(store, "the rest", 20)
+        counts = await store.counts()
+        assert (counts.pending, counts.processing) == (0, 20)
+        assert {(await store.get(str(number))).attempts for number in range(20)} == {1}
+        assert len(rest) < 20
