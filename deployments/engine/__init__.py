@@ -1,0 +1,1 @@
+"""Step batching of unmodified diffusers pipelines."""

@@ -1,0 +1,1 @@
+"""The built-in text-to-image model and the code that trains it."""

@@ -1,0 +1,99 @@
+"""Stage one: an autoencoder that turns 64x64 drawings into 8x8 latents of 8 channels."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from models.training.drawing import RESOLUTION, draw
+from models.training.language import Scene, split_scenes
+from models.training.stage import Stage
+
+LATENT_CHANNELS = 8
+_BATCH = 16
+_KL_WEIGHT = 1e-5
+_SHAPE_WEIGHT = 3.0
+
+
+def build_autoencoder() -> AutoencoderKL:
+    """An untrained autoencoder; most of its width is at the lowest resolution, where it costs least."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 16, 32, 64),
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=4,
+        sample_size=RESOLUTION,
+        scaling_factor=1.0,
+        mid_block_add_attention=False,
+    )
+
+
+def train_autoencoder(checkpoint: Path, steps: int, seed: int) -> AutoencoderKL:
+    """Train with an L1 reconstruction loss and a touch of KL, then standardise the latents.
+
+    With much KL the colours of small shapes drown in the posterior's noise. The KL term is that of Kingma and Welling,
+    https://arxiv.org/abs/1312.6114, averaged over latent elements.
+    """
+    torch.manual_seed(seed)
+    autoencoder = build_autoencoder().to(memory_format=torch.channels_last).train()
+    scenes, _ = split_scenes()
+
+    def loss_of_step(generator: torch.Generator) -> torch.Tensor:
+        chance = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
+        pictures = draw_batch(chance.choices(scenes, k=_BATCH), chance)
+        posterior = autoencoder.encode(pictures).latent_dist
+        restored = autoencoder.decode(posterior.sample(generator)).sample
+        kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
+        return _restoration_loss(restored, pictures) + _KL_WEIGHT * kl
+
+    stage = Stage(checkpoint, steps, learning_rate=2e-3, decay_from=0.02, seed=seed)
+    stage.run({"autoencoder": autoencoder}, list(autoencoder.parameters()), loss_of_step)
+    _standardise_latents(autoencoder.eval(), scenes, seed)
+    return autoencoder
+
+
+def _restoration_loss(restored: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error, in which the few pixels of a shape count for more than the many of its background."""
+    background = pictures[:, :, :1, :1]
+    is_shape = ((pictures - background).abs().amax(dim=1, keepdim=True) > 0.1).float()
+    weight = 1 + _SHAPE_WEIGHT * is_shape
+    return ((restored - pictures).abs() * weight).sum() / (3 * weight.sum())
+
+
+def draw_batch(scenes: list[Scene], chance: random.Random) -> torch.Tensor:
+    """Draw scenes as a float tensor of shape (batch, 3, 64, 64) with values in -1..1."""
+    pixels = np.stack([draw(scene, chance) for scene in scenes])
+    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def encode_scenes(autoencoder: AutoencoderKL, scenes: list[Scene], seed: int) -> torch.Tensor:
+    """Draw and encode scenes: the posterior means, of shape (scenes, 8, 8, 8)."""
+    chance = random.Random(seed)
+    batches = [scenes[start : start + 64] for start in range(0, len(scenes), 64)]
+    return torch.cat([autoencoder.encode(draw_batch(batch, chance)).latent_dist.mean for batch in batches])
+
+
+@torch.no_grad()
+def _standardise_latents(autoencoder: AutoencoderKL, scenes: list[Scene], seed: int) -> None:
+    """Fold the latents' mean and deviation into the 1x1 convolutions around them.
+
+    The stock pipeline knows one scaling factor for all channels; with this every channel has mean 0 and deviation 1.
+    """
+    latents = encode_scenes(autoencoder, random.Random(seed).choices(scenes, k=4096), seed)
+    mean = latents.mean(dim=(0, 2, 3))
+    deviation = latents.std(dim=(0, 2, 3))
+    into, out_of = autoencoder.quant_conv, autoencoder.post_quant_conv
+    out_of.bias += torch.einsum("oi,i->o", out_of.weight[:, :, 0, 0], mean)
+    out_of.weight *= deviation[None, :, None, None]
+    channels = len(mean)
+    into.weight[:channels] /= deviation[:, None, None, None]
+    into.bias[:channels] = (into.bias[:channels] - mean) / deviation
+    into.bias[channels:] -= 2 * deviation.log()
