@@ -1,0 +1,1 @@
+"""The HTTP dialects, one router each, over one queue."""

@@ -1,0 +1,81 @@
+"""The OpenAPI document, and a page to read and try it that needs nothing from other servers."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.exceptions import HTTPException
+
+from serve.api.page import CheckedFiles
+
+TAGS: list[dict[str, Any]] = [
+    {"name": "jobs", "description": "Submit a prompt, follow the job, cancel it."},
+    {"name": "images", "description": "Fetch and delete the images of completed jobs."},
+    {"name": "models", "description": "What can be drawn with."},
+    {"name": "service", "description": "Whether the service works."},
+]
+_VIEWER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
+_INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+def add_documentation(app: FastAPI) -> None:
+    """Serve Swagger UI at ``/docs``, and make ``/openapi.json`` tell the truth about errors."""
+    viewer = CheckedFiles(directory=str(files("fastapi_offline").joinpath("static")))
+
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
+    async def documentation() -> Response:
+        return _viewer_page(app.title)
+
+    @app.api_route("/docs/{name}", methods=["GET", "HEAD"], include_in_schema=False)
+    async def viewer_file(request: Request, name: str) -> Response:
+        if name not in _VIEWER_FILES:
+            raise HTTPException(404)
+        return await viewer.get_response(name, request.scope)
+
+    _describe_errors_truly(app)
+
+
+def _viewer_page(title: str) -> Response:
+    """Swagger UI's page; its addresses are relative, so that it works behind a proxy's prefix too."""
+    script, style = (f"docs/{name}" for name in _VIEWER_FILES)
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=f"{title} API",
+        swagger_js_url=script,
+        swagger_css_url=style,
+        swagger_favicon_url="static/favicon.svg",
+        swagger_ui_parameters={"validatorUrl": None, "displayRequestDuration": True},
+    )
+    hashes = " ".join(_source_hash(text) for text in _INLINE_SCRIPT.findall(bytes(page.body).decode()))
+    page.headers["Cache-Control"] = "no-cache"
+    page.headers["Content-Security-Policy"] = (
+        f"default-src 'self'; script-src 'self' {hashes}; img-src 'self' data: blob:; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
+    return page
+
+
+def _source_hash(script: str) -> str:
+    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+
+
+def _describe_errors_truly(app: FastAPI) -> None:
+    """Take FastAPI's own 422 out of the OpenAPI document: a bad field is answered with 400, or 404 for an id."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

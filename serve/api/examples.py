@@ -1,0 +1,159 @@
+"""Examples of the CyberImage dialect's answers, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serve.api.errors import ErrorBody
+
+_JOB_ID = "6f0c3b1e-5f0a-4a52-9a39-0c8a1f1b2c3d"
+_IMAGE_ID = "5a3f2f2e-58a5-5a0e-9b0c-2f6d7d1c9a41"
+_PROMPT = "a large red circle on a blue background"
+
+JOB_SETTINGS: dict[str, Any] = {
+    "num_images": 1,
+    "num_inference_steps": 20,
+    "guidance_scale": 3.0,
+    "width": 64,
+    "height": 64,
+    "seed": 7,
+}
+
+GENERATE_BODY: dict[str, Any] = {"model_id": "shapes", "prompt": _PROMPT, "settings": {"num_images": 1, "seed": 7}}
+
+GENERATE: dict[str, Any] = {
+    "job_id": _JOB_ID,
+    "status": "pending",
+    "num_images": 1,
+    "message": "The job is queued.",
+}
+
+IMAGE_METADATA: dict[str, Any] = {
+    "model_id": "shapes",
+    "prompt": _PROMPT,
+    "negative_prompt": "",
+    "settings": JOB_SETTINGS,
+    "image_number": 1,
+    "total_images": 1,
+}
+
+STATUS: dict[str, Any] = {
+    "id": _JOB_ID,
+    "status": "completed",
+    "model_id": "shapes",
+    "prompt": _PROMPT,
+    "negative_prompt": "",
+    "settings": {**JOB_SETTINGS, "max_sequence_length": None},
+    "created_at": "2030-01-01T12:00:00.000Z",
+    "started_at": "2030-01-01T12:00:00.120Z",
+    "completed_at": "2030-01-01T12:00:01.340Z",
+    "message": "",
+    "progress": {
+        "preparing": False,
+        "loading_model": False,
+        "generating": False,
+        "saving": False,
+        "completed": True,
+        "failed": False,
+        "step": 20,
+        "total_steps": 20,
+    },
+    "images": [
+        {
+            "id": _IMAGE_ID,
+            "file_path": f"/api/image/{_IMAGE_ID}",
+            "created_at": "2030-01-01T12:00:01.340Z",
+            "metadata": IMAGE_METADATA,
+        }
+    ],
+    "queue_position": None,
+    "cancel_requested": False,
+}
+
+CANCELLED: dict[str, Any] = {
+    **STATUS,
+    "status": "cancelled",
+    "started_at": None,
+    "message": "Cancelled while it waited.",
+    "progress": {**STATUS["progress"], "completed": False, "step": 0},
+    "images": [],
+}
+
+_COUNTS: dict[str, Any] = {"pending": 2, "processing": 1, "completed": 40, "failed": 0, "cancelled": 1}
+
+QUEUE: dict[str, Any] = {**_COUNTS, "total": 44, "queue_size": 2}
+
+DETAILED_QUEUE: dict[str, Any] = {
+    **QUEUE,
+    "recent_24h": 12,
+    "avg_processing_time_seconds": 1.2,
+    "failure_rate": 0.0,
+    "models": {"shapes": _COUNTS},
+}
+
+MODELS: dict[str, Any] = {
+    "models": {
+        "shapes": {
+            "id": "shapes",
+            "repo": "shapes",
+            "description": "Coloured shapes, 64x64, drawn on a CPU in about a second",
+            "source": "builtin",
+            "type": "image",
+            "step_config": {"steps": {"min": 1, "max": 100, "default": 20}},
+            "guidance": {"min": 0.0, "max": 20.0, "default": 3.0},
+            "size": {
+                "default_width": 64,
+                "default_height": 64,
+                "multiple_of": 64,
+                "minimum": 64,
+                "maximum": 64,
+                "max_pixels": 4096,
+            },
+            "max_images": 8,
+            "max_prompt_characters": 2000,
+            "max_sequence_length": None,
+            "default_settings": {
+                "num_images": 1,
+                "num_inference_steps": 20,
+                "guidance_scale": 3.0,
+                "width": 64,
+                "height": 64,
+            },
+        }
+    },
+    "default": "shapes",
+}
+
+HEALTH: dict[str, Any] = {"status": "healthy", "database": "ok", "tracker": "ok", "storage": "ok"}
+
+UNHEALTHY: dict[str, Any] = {
+    "status": "unhealthy",
+    "database": "The job database cannot be used; the server's log says why.",
+    "tracker": "ok",
+    "storage": "ok",
+}
+
+DELETED: dict[str, Any] = {"status": "success", "message": "The image was deleted."}
+
+
+def answer(example: dict[str, Any], **more: dict[str, Any]) -> dict[str, Any]:
+    """What FastAPI's ``responses`` has for a JSON answer.
+
+    Args:
+        example: The only example, or the one called ``plain`` where there are more.
+        more: Further ones by name.
+    """
+    if not more:
+        return {"content": {"application/json": {"example": example}}}
+    examples = {name: {"value": value} for name, value in {"plain": example, **more}.items()}
+    return {"content": {"application/json": {"examples": examples}}}
+
+
+def error(description: str, message: str) -> dict[str, Any]:
+    """What FastAPI's ``responses`` has for an error.
+
+    Args:
+        description: When it happens.
+        message: An example of what it says.
+    """
+    return {"model": ErrorBody, "description": description, **answer({"status": "error", "message": message})}

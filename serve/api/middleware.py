@@ -1,0 +1,134 @@
+"""What happens to every request: an id, a limit on its body, security headers, and no error that gets away."""
+
+from __future__ import annotations
+
+import logging
+import re
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.api.errors import error_response
+
+logger = logging.getLogger(__name__)
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# An answer that is a page brings a policy of its own.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class RequestHeaders:
+    """Gives every answer the request's id (the caller's, if it is a sane one) and the security headers.
+
+    The id is also in the state of the request's scope, as ``request_id``.
+
+    Args:
+        app: What answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and its answer back with the headers."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SANE_REQUEST_ID.fullmatch(given) else str(uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class UnexpectedErrors:
+    """Logs what nobody expected and answers it with 500.
+
+    Starlette's own handler for that would answer outside of every middleware, and raise the error once more.
+
+    Args:
+        app: What may raise.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and answer for what it raises."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        except Exception:
+            request_id = scope["state"]["request_id"]
+            logger.exception("%s %r failed (request %s)", scope["method"], scope["path"], request_id)
+            if started:
+                raise  # so that the server breaks the connection: the client must not take a part for the whole
+            message = f"Something went wrong on the server; its log has the details of request {request_id}."
+            await error_response(500, message)(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses request bodies above a limit, announced or not.
+
+    Args:
+        app: What is protected.
+        max_bytes: The largest body.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and count its body."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        sentence = f"The request body is larger than the {self.max_bytes} bytes that are allowed."
+        if _announced_length(scope) > self.max_bytes:
+            await error_response(413, sentence)(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_within_limit() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                # The one kind of error that FastAPI does not turn into its own 400 while it reads a body.
+                raise HTTPException(413, sentence)
+            return message
+
+        await self.app(scope, receive_within_limit, send)
+
+
+def _announced_length(scope: Scope) -> int:
+    """The Content-Length; 0 where there is none that can be read, as what arrives is counted anyway."""
+    try:
+        return int(Headers(scope=scope).get("content-length", "0"))
+    except ValueError:
+        return 0

@@ -1,0 +1,209 @@
+"""Bodies of the CyberImage dialect."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from deployments.jobs.counts import StateCounts
+from deployments.jobs.records import GenerationSettings, Image, Job, JobPhase, JobState
+
+_LARGEST = 2**63 - 1
+
+
+def _iso_utc(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true and false are not numbers")  # noqa: TRY004 - pydantic reports ValueError as a bad field
+    return value
+
+
+def _of_64_bits(value: int) -> int:
+    if abs(value) > _LARGEST:
+        raise ValueError(f"the number is beyond {_LARGEST}")
+    return value
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("the character NUL is not allowed")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not valid Unicode: half of a surrogate pair") from None
+    return text
+
+
+Moment = Annotated[datetime, PlainSerializer(_iso_utc, return_type=str)]
+Whole = Annotated[int, BeforeValidator(_no_bool), AfterValidator(_of_64_bits)]
+Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Text = Annotated[str, AfterValidator(_storable)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class SettingsBody(_Body):
+    """What may be set for a job; what is left out or null has the model's default, and its limits are the model's."""
+
+    num_images: Whole | None = Field(default=None, description="Images to make; 1 where left out.", examples=[1])
+    num_inference_steps: Whole | None = Field(default=None, description="Denoising steps.", examples=[20])
+    guidance_scale: Number | None = Field(default=None, description="Guidance scale.", examples=[3.0])
+    width: Whole | None = Field(default=None, description="Pixels.", examples=[64])
+    height: Whole | None = Field(default=None, description="Pixels.", examples=[64])
+    seed: Whole | None = Field(default=None, description="0 to 2^63-1; random where left out.", examples=[7])
+    max_sequence_length: Whole | None = Field(default=None, description="Prompt tokens, where the model takes a limit.")
+
+
+class GenerateBody(_Body):
+    """A job."""
+
+    model_id: Text = Field(description="A model of `GET /api/models`.", examples=["shapes"])
+    prompt: Text = Field(description="What to draw.", examples=["a large red circle on a blue background"])
+    negative_prompt: Text | None = Field(default=None, description="What to keep away from.", examples=[""])
+    settings: SettingsBody | None = Field(default=None, description="How to draw it.")
+
+
+class GenerateAnswer(_Body):
+    """A job that was accepted."""
+
+    job_id: str = Field(examples=["6f0c3b1e-5f0a-4a52-9a39-0c8a1f1b2c3d"])
+    status: JobState = Field(examples=["pending"])
+    num_images: int = Field(examples=[1])
+    message: str = Field(examples=["The job is queued."])
+
+
+class Progress(_Body):
+    """Where a job stands."""
+
+    preparing: bool
+    loading_model: bool
+    generating: bool
+    saving: bool
+    completed: bool
+    failed: bool
+    step: int = Field(description="Denoising steps done, over all images.")
+    total_steps: int = Field(description="Denoising steps of the job, over all images.")
+
+    @classmethod
+    def of(cls, job: Job) -> Progress:
+        """The progress of a job."""
+        phase = job.phase if job.state is JobState.PROCESSING else None
+        return cls(
+            preparing=job.state is JobState.PROCESSING and phase in (None, JobPhase.PREPARING),
+            loading_model=phase is JobPhase.LOADING_MODEL,
+            generating=phase is JobPhase.GENERATING,
+            saving=phase is JobPhase.SAVING,
+            completed=job.state is JobState.COMPLETED,
+            failed=job.state is JobState.FAILED,
+            step=job.step,
+            total_steps=job.total_steps,
+        )
+
+
+class ImageOfJob(_Body):
+    """An image of a job."""
+
+    id: str
+    file_path: str = Field(description="The path that answers with its bytes.")
+    created_at: Moment
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, image: Image) -> ImageOfJob:
+        """An image as a job shows it."""
+        return cls(id=image.id, file_path=image_path(image.id), created_at=image.created_at, metadata=image.metadata)
+
+
+class StatusAnswer(_Body):
+    """A job."""
+
+    id: str
+    status: JobState
+    model_id: str
+    prompt: str
+    negative_prompt: str
+    settings: GenerationSettings
+    created_at: Moment
+    started_at: Moment | None
+    completed_at: Moment | None
+    message: str
+    progress: Progress
+    images: list[ImageOfJob]
+    queue_position: int | None = Field(default=None, description="1 is next of its model; null once it runs.")
+    cancel_requested: bool = Field(description="Whether it is about to be cancelled.")
+
+    @classmethod
+    def of(cls, job: Job, images: list[Image], queue_position: int | None) -> StatusAnswer:
+        """A job with its images."""
+        return cls(
+            id=job.id,
+            status=job.state,
+            model_id=job.request.model_id,
+            prompt=job.request.prompt,
+            negative_prompt=job.request.negative_prompt,
+            settings=job.request.settings,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            completed_at=job.completed_at,
+            message=job.message,
+            progress=Progress.of(job),
+            images=[ImageOfJob.of(image) for image in images],
+            queue_position=queue_position,
+            cancel_requested=job.cancel_requested and not job.state.is_terminal,
+        )
+
+
+class ModelsAnswer(_Body):
+    """The catalog."""
+
+    models: dict[str, dict[str, Any]] = Field(description="By model id.")
+    default: str = Field(description="The model to begin with where nobody has chosen one.")
+
+
+class QueueAnswer(_Body):
+    """Jobs by state."""
+
+    pending: int
+    processing: int
+    completed: int
+    failed: int
+    cancelled: int
+    total: int
+    queue_size: int = Field(description="Jobs that wait.")
+
+
+class DetailedQueueAnswer(QueueAnswer):
+    """Jobs by state, and how they fared."""
+
+    recent_24h: int = Field(description="Jobs submitted within the last 24 hours.")
+    avg_processing_time_seconds: float = Field(description="From start to completion; 0 where no job has completed.")
+    failure_rate: float = Field(description="Failed jobs as a share, 0 to 1, of the completed and the failed ones.")
+    models: dict[str, StateCounts] = Field(description="Jobs by state, by model id.")
+
+
+class HealthAnswer(BaseModel):
+    """The state of the service."""
+
+    status: Literal["healthy", "unhealthy"]
+    database: str = Field(description="`ok`, or what is wrong.")
+    tracker: str = Field(description="`ok`, or what is wrong.")
+    storage: str = Field(description="`ok`, or what is wrong.")
+
+
+class DoneAnswer(_Body):
+    """Something was done."""
+
+    status: Literal["success"] = "success"
+    message: str
+
+
+def image_path(image_id: str) -> str:
+    """The path that answers with an image's bytes."""
+    return f"/api/image/{image_id}"

@@ -1,0 +1,50 @@
+"""The ingress deployment: the HTTP edge and a dispatcher, in every replica."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from deployments.backends import open_storage, open_tracker
+from deployments.catalog import Catalog
+from deployments.settings import Settings
+from serve.api.application import build_api
+from serve.dispatch import Dispatcher
+from serve.services import Services
+
+
+class Ingress:
+    """Answers HTTP and dispatches jobs.
+
+    Args:
+        settings: The service's settings.
+        catalog: The models.
+        models: Handles of the model deployments, by model id.
+    """
+
+    async def __init__(  # type: ignore[misc] # Ray Serve awaits it
+        self, settings: Settings, catalog: Catalog, models: dict[str, Any]
+    ) -> None:
+        tracker = await asyncio.to_thread(open_tracker, settings)
+        self._services = Services(settings, catalog, tracker, open_storage(settings))
+        self._dispatcher = Dispatcher(
+            tracker,
+            models,
+            capacity={key: entry.replicas.max * entry.most_ongoing_jobs for key, entry in catalog.models.items()},
+            poll_seconds=settings.dispatch.poll_seconds,
+            report_seconds=min(2.0, settings.queue.lease_seconds / 4),
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Ray Serve calls this once the replica is constructed."""
+        return build_api(self._services, self._lifespan)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        self._dispatcher.start()
+        yield
+        await self._dispatcher.close()

@@ -1,0 +1,158 @@
+"""Starts the whole service on this machine, waits, and stops it again: what ``make run`` does."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from deployments.catalog import Catalog, CatalogError, load_catalog
+from deployments.settings import Settings, SettingsError, load_settings
+
+_APP_NAME = "cyberimage"
+_LEAST_LOGICAL_CPUS = 2
+_FAILED = 1
+
+_console = Console(highlight=False)
+
+
+class LaunchError(Exception):
+    """The service cannot be started."""
+
+
+def launch(host: str, port: int, catalog: Path | None = None, data_dir: Path | None = None) -> int:
+    """Run the service until it is interrupted.
+
+    Args:
+        host: The address to listen on.
+        port: The port to listen on.
+        catalog: The model catalog; None for the setting's default.
+        data_dir: The data folder; None for the setting's default.
+
+    Returns:
+        The exit status: 0 after a clean stop, 1 where it could not start.
+    """
+    try:
+        settings, models = _read_configuration(catalog, data_dir)
+        with _only_one(settings.data_dir, host, port):
+            _check_port(host, port)
+            _run(settings, models, host, port)
+    except (LaunchError, SettingsError, CatalogError) as error:
+        for line in str(error).splitlines():
+            _console.print(f"[red]CyberImage cannot start:[/] {line}", soft_wrap=True)
+        return _FAILED
+    return 0
+
+
+def _read_configuration(catalog: Path | None, data_dir: Path | None) -> tuple[Settings, Catalog]:
+    given = {"catalog": catalog, "data_dir": data_dir}
+    settings = load_settings({name: str(value) for name, value in given.items() if value is not None})
+    models = load_catalog(settings.catalog_path, os.environ)
+    settings.prepare_data_dir()
+    return settings, models
+
+
+@contextmanager
+def _only_one(data_dir: Path, host: str, port: int) -> Iterator[None]:
+    """Hold the data folder's lock, which the kernel frees however this process ends."""
+    with (data_dir / "service.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            where = lock.read().strip() or "another address"
+            raise LaunchError(f"it already runs at {where} with the data folder {data_dir}") from None
+        lock.truncate(0)
+        lock.write(_address(host, port))
+        lock.flush()
+        yield
+        lock.truncate(0)
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise LaunchError(f"{host}:{port} cannot be used ({error.strerror}); set PORT to another one") from None
+
+
+def _run(settings: Settings, models: Catalog, host: str, port: int) -> None:
+    interrupted = _interruption()
+    _be_patient_with_the_proxy()
+    with _console.status("Importing Ray ...") as progress:
+        import ray  # noqa: PLC0415 - it takes seconds, and the checks before it should not
+        from ray import serve  # noqa: PLC0415
+
+        from serve.app import build_app  # noqa: PLC0415
+
+        try:
+            progress.update("Starting Ray ...")
+            _start_ray(ray)
+            progress.update(f"Starting the service and loading {', '.join(models.models)} ...")
+            serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
+            application = build_app(settings.model_dump(mode="json", exclude_none=True))
+            serve.run(application, name=_APP_NAME, route_prefix="/", blocking=False)
+            _announce(models, host, port)
+            progress.stop()
+            interrupted.wait()
+            progress.update("Stopping ...")
+            progress.start()
+        finally:
+            # Not serve.shutdown(): it would wait for the longest job. Jobs under way are durable and go on after the
+            # next start, when their leases have lapsed.
+            ray.shutdown()
+    _console.print("Stopped.")
+
+
+def _interruption() -> threading.Event:
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
+    return interrupted
+
+
+def _be_patient_with_the_proxy() -> None:
+    """On few cores a busy model delays the proxy's answers to its health checks; a restart would cut off clients."""
+    for variable in ("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"):
+        os.environ.setdefault(variable, "60")
+
+
+def _start_ray(ray: Any) -> None:
+    """A cluster of our own: ``ray.init()`` alone joins whatever the last one on this machine left behind."""
+    ray.init(
+        address="local",
+        num_cpus=max(_LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
+        include_dashboard=True,
+        log_to_driver=False,
+        configure_logging=False,
+    )
+
+
+def _announce(models: Catalog, host: str, port: int) -> None:
+    address = _address(host, port)
+    health = httpx.get(f"{address}/health", timeout=30)
+    if health.status_code != httpx.codes.OK:
+        raise LaunchError(f"the service is not healthy: {health.text}")
+    body = f'{{"model_id": "{models.default}", "prompt": "a large red circle on a blue background"}}'
+    _console.print(
+        f"\n[bold]CyberImage[/] runs at [bold cyan]{address}[/] (API: {address}/docs). Ctrl-C stops it. Try:\n"
+    )
+    _console.print(
+        f"  curl -s {address}/api/generate -H 'Content-Type: application/json' -d '{body}'\n", soft_wrap=True
+    )
+
+
+def _address(host: str, port: int) -> str:
+    shown = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
+    return f"http://{shown}:{port}"

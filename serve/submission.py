@@ -1,0 +1,127 @@
+"""Turns what a client asks for into a complete job request, within the limits of the model."""
+
+from __future__ import annotations
+
+import secrets
+
+from deployments.catalog import Catalog, ModelEntry, UnknownModelError
+from deployments.jobs.records import GenerationSettings, JobRequest
+from serve.api.errors import InvalidRequestError
+from serve.api.schemas import GenerateBody, SettingsBody
+
+_LARGEST_SEED = 2**63 - 1
+_RANDOM_SEEDS = 2**32  # short enough to be noted and typed
+
+
+def plan_job(catalog: Catalog, body: GenerateBody, client: str) -> JobRequest:
+    """Check a request against its model's limits and fill in every default.
+
+    Args:
+        catalog: The models.
+        body: What the client sent.
+        client: Who asks.
+
+    Raises:
+        InvalidRequestError: Names the field, the value, the limit and what would be right.
+    """
+    entry = _entry(catalog, body.model_id)
+    negative_prompt = body.negative_prompt or ""
+    _check_length(entry, "prompt", body.prompt)
+    _check_length(entry, "negative_prompt", negative_prompt)
+    if not body.prompt.strip():
+        raise InvalidRequestError("prompt: it is empty; say what the image should show.")
+    return JobRequest(
+        model_id=body.model_id,
+        prompt=body.prompt,
+        negative_prompt=negative_prompt,
+        settings=_complete(entry, body.settings or SettingsBody()),
+        client=client,
+    )
+
+
+def _entry(catalog: Catalog, model_id: str) -> ModelEntry:
+    try:
+        return catalog.get(model_id)
+    except UnknownModelError:
+        raise InvalidRequestError(
+            f'model_id: there is no model "{model_id[:64]}"; available: {", ".join(catalog.models)}.'
+        ) from None
+
+
+def _check_length(entry: ModelEntry, name: str, text: str) -> None:
+    limit = entry.max_prompt_characters
+    if len(text) > limit:
+        raise InvalidRequestError(f"{name}: {len(text)} characters are too many; this model takes at most {limit}.")
+
+
+def _complete(entry: ModelEntry, asked: SettingsBody) -> GenerationSettings:
+    size = entry.size
+    width = size.default_width if asked.width is None else asked.width
+    height = size.default_height if asked.height is None else asked.height
+    _check_side(entry, "width", width)
+    _check_side(entry, "height", height)
+    if width * height > size.max_pixels:
+        raise InvalidRequestError(
+            f"settings.width, settings.height: {width}x{height} is {width * height} pixels; "
+            f"this model takes at most {size.max_pixels}."
+        )
+    return GenerationSettings(
+        num_images=_within("num_images", 1 if asked.num_images is None else asked.num_images, 1, entry.max_images),
+        num_inference_steps=_steps(entry, asked.num_inference_steps),
+        guidance_scale=_guidance(entry, asked.guidance_scale),
+        width=width,
+        height=height,
+        seed=_seed(asked.seed),
+        max_sequence_length=_sequence_length(entry, asked.max_sequence_length),
+    )
+
+
+def _steps(entry: ModelEntry, asked: int | None) -> int:
+    steps = entry.steps
+    if steps.fixed is not None and asked not in (None, steps.fixed):
+        raise InvalidRequestError(
+            f"settings.num_inference_steps: {asked} is not possible; this model takes only {steps.fixed}."
+        )
+    return _within("num_inference_steps", steps.default if asked is None else asked, steps.minimum, steps.maximum)
+
+
+def _guidance(entry: ModelEntry, asked: float | None) -> float:
+    guidance = entry.guidance
+    scale = guidance.default if asked is None else asked
+    if not guidance.minimum <= scale <= guidance.maximum:
+        raise InvalidRequestError(
+            f"settings.guidance_scale: {scale:g} is not possible; "
+            f"this model takes {guidance.minimum:g} to {guidance.maximum:g}."
+        )
+    return scale
+
+
+def _seed(asked: int | None) -> int:
+    return secrets.randbelow(_RANDOM_SEEDS) if asked is None else _within("seed", asked, 0, _LARGEST_SEED)
+
+
+def _sequence_length(entry: ModelEntry, asked: int | None) -> int | None:
+    limit = entry.max_sequence_length
+    if asked is None:
+        return limit
+    if limit is None:
+        raise InvalidRequestError("settings.max_sequence_length: this model does not take it; leave it out.")
+    return _within("max_sequence_length", asked, 1, limit)
+
+
+def _check_side(entry: ModelEntry, name: str, pixels: int) -> None:
+    size = entry.size
+    _within(name, pixels, size.minimum, size.maximum)
+    if pixels % size.multiple_of:
+        smallest, largest = -(-size.minimum // size.multiple_of), size.maximum // size.multiple_of
+        nearest = min(max(round(pixels / size.multiple_of), smallest), largest) * size.multiple_of
+        raise InvalidRequestError(
+            f"settings.{name}: {pixels} is not a multiple of {size.multiple_of}; {nearest} would be right."
+        )
+
+
+def _within(name: str, value: int, low: int, high: int) -> int:
+    if not low <= value <= high:
+        reason = f"this model takes only {low}" if low == high else f"this model takes {low} to {high}"
+        raise InvalidRequestError(f"settings.{name}: {value} is not possible; {reason}.")
+    return value

@@ -1,0 +1,181 @@
+/** A card: one job on the page. Words of people and of the service enter it as text only. */
+
+import { imageAddress } from "./api.js";
+
+const STATE_WORDS = {
+  sending: "Sending",
+  pending: "Queued",
+  processing: "Generating",
+  completed: "Done",
+  failed: "Failed",
+  cancelled: "Cancelled",
+};
+const TERMINAL_STATES = ["completed", "failed", "cancelled"];
+
+/** @param {string} state */
+export const isTerminal = (state) => TERMINAL_STATES.includes(state);
+
+export class Card {
+  #request;
+  #onReuse;
+
+  /**
+   * @param {object} request what was asked
+   * @param {{reuse: (request: object) => void, cancel: () => void, remove: () => void}} actions
+   */
+  constructor(request, actions) {
+    this.#request = request;
+    this.#onReuse = actions.reuse;
+    this.element = document.getElementById("job-template").content.firstElementChild.cloneNode(true);
+    this.#button("reuse").addEventListener("click", () => actions.reuse(this.#request));
+    this.#button("cancel").addEventListener("click", actions.cancel);
+    this.#button("remove").addEventListener("click", actions.remove);
+    this.#showRequest();
+    this.show({ status: "sending" });
+  }
+
+  /** Shows an answer of GET /api/status/{id}, or a part of one. */
+  show(job) {
+    if (job.settings) this.#request = { ...this.#request, settings: { ...this.#request.settings, ...job.settings } };
+    this.element.dataset.state = job.status;
+    this.#slot("state").textContent = stateWords(job);
+    this.#showProgress(job);
+    const message = isTerminal(job.status) && job.status !== "completed" ? job.message : "";
+    this.#slot("message").textContent = message ?? "";
+    this.#slot("message").hidden = !message;
+    this.#showButtons(job);
+    this.#showPictures(job);
+    this.#showFacts();
+  }
+
+  /** Not with `disabled`, which would take the keyboard focus away. */
+  setCancelling(cancelling) {
+    this.#button("cancel").ariaDisabled = String(cancelling);
+    this.#button("cancel").textContent = cancelling ? "Cancelling" : "Cancel";
+  }
+
+  #showRequest() {
+    const { prompt, negative_prompt } = this.#request;
+    this.#slot("prompt").textContent = prompt;
+    this.#slot("without").textContent = negative_prompt ? `without ${negative_prompt}` : "";
+    this.#slot("without").hidden = !negative_prompt;
+  }
+
+  #showProgress({ status, progress = {} }) {
+    const bar = this.element.querySelector("progress");
+    bar.hidden = isTerminal(status);
+    if (status === "processing" && progress.step && progress.total_steps) {
+      bar.max = progress.total_steps;
+      bar.value = progress.step;
+    } else {
+      bar.removeAttribute("value");
+    }
+  }
+
+  #showButtons({ status }) {
+    const ended = isTerminal(status);
+    if (ended && document.activeElement === this.#button("cancel")) this.element.focus();
+    this.#button("cancel").hidden = ended || status === "sending";
+    this.#button("remove").hidden = !ended;
+    // A finished job offers its settings under each picture, with that picture's own seed.
+    this.#button("reuse").hidden = !ended || status === "completed";
+  }
+
+  /** Empty frames of the right shape stand in for the pictures, so that nothing jumps when they come. */
+  #showPictures({ status, images = [] }) {
+    const pictures = this.element.querySelector(".pictures");
+    pictures.hidden = isTerminal(status) && images.length === 0;
+    const settings = this.#request.settings;
+    const names = images.length ? images.map((image) => image.id) : Array(settings.num_images ?? 1).fill("");
+    const shown = [this.#shape(), ...names].join();
+    if (pictures.dataset.shown === shown) return;
+    pictures.dataset.shown = shown;
+    pictures.replaceChildren(
+      ...(images.length ? images.map((image, place) => this.#picture(image, place)) : names.map(() => this.#blank())),
+    );
+  }
+
+  #blank() {
+    const frame = document.createElement("div");
+    frame.className = "frame";
+    frame.style.aspectRatio = this.#shape();
+    return frame;
+  }
+
+  #shape() {
+    const { width = 1, height = 1 } = this.#request.settings;
+    return `${width} / ${height}`;
+  }
+
+  #picture(image, place) {
+    const figure = document.getElementById("picture-template").content.firstElementChild.cloneNode(true);
+    const seed = this.#seedOf(image, place);
+    const address = imageAddress(image.id);
+    const link = figure.querySelector("a.frame");
+    link.href = address;
+    link.style.aspectRatio = this.#shape();
+    figure.querySelector("img").src = address;
+    figure.querySelector("img").alt = `Picture ${place + 1} of: ${this.#request.prompt}`;
+    figure.querySelector(".seed").textContent = seed === undefined ? "" : `seed ${seed}`;
+    const download = figure.querySelector("[data-action=download]");
+    download.href = address;
+    download.download = `cyberimage-${seed ?? image.id}.png`;
+    const settings = { ...this.#request.settings, num_images: 1, seed };
+    figure
+      .querySelector("[data-action=reuse]")
+      .addEventListener("click", () => this.#onReuse({ ...this.#request, settings }));
+    return figure;
+  }
+
+  /** Where an image does not tell its seed, it follows from the job's: image k has seed + k. */
+  #seedOf(image, place) {
+    const own = image.metadata?.settings?.seed ?? image.metadata?.seed;
+    if (own !== undefined && own !== null) return String(own);
+    const first = this.#request.settings.seed;
+    return first === undefined || first === null ? undefined : String((BigInt(first) + BigInt(place)) % 2n ** 63n);
+  }
+
+  #showFacts() {
+    const { model_id, settings } = this.#request;
+    const facts = {
+      Model: model_id,
+      Steps: settings.num_inference_steps,
+      Guidance: settings.guidance_scale,
+      Size: settings.width && settings.height && `${settings.width} × ${settings.height}`,
+    };
+    const entries = Object.entries(facts).filter(([, value]) => value !== undefined && value !== null);
+    this.element.querySelector(".facts").replaceChildren(...entries.map(([name, value]) => fact(name, value)));
+  }
+
+  #slot(name) {
+    return this.element.querySelector(`[data-slot=${name}]`);
+  }
+
+  #button(name) {
+    return this.element.querySelector(`header [data-action=${name}]`);
+  }
+}
+
+function fact(name, value) {
+  const group = document.createElement("div");
+  const term = document.createElement("dt");
+  const detail = document.createElement("dd");
+  term.textContent = name;
+  detail.textContent = value;
+  group.append(term, detail);
+  return group;
+}
+
+function stateWords({ status, progress = {}, queue_position, eta_seconds }) {
+  const words = [STATE_WORDS[status] ?? status];
+  if (status === "pending" && queue_position !== undefined && queue_position !== null) {
+    words.push(`position ${queue_position}`);
+  }
+  if (status === "processing") {
+    if (progress.saving) words[0] = "Saving";
+    else if (progress.loading_model) words[0] = "Loading the model";
+    else if (progress.step) words.push(`step ${progress.step} of ${progress.total_steps}`);
+  }
+  if (eta_seconds > 0 && !isTerminal(status)) words.push(`about ${Math.ceil(eta_seconds)} s`);
+  return words.join(", ");
+}
