@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+SHELL := /bin/bash
+PYTHON ?= python3
+PORT ?= 8000
+CYBERIMAGE_DATA_DIR ?= data
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.ready-to-run ## install what is missing and serve on http://127.0.0.1:$(PORT), data in ./data
+	@CYBERIMAGE_DATA_DIR="$(CYBERIMAGE_DATA_DIR)" scripts/run-in-foreground $(BIN)/cyberimage serve --port $(PORT)
+
+test: $(VENV)/.ready-to-test ## install what is missing and run every test
+	@$(BIN)/pytest $(ARGS)
+
+test-unit: $(VENV)/.ready-to-test ## run the fast tests only
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+lint: $(VENV)/.ready-to-test ## check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(VENV)/.ready-to-test ## put the code into the project's form
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+setup: $(VENV)/.ready-to-test ## install everything a contributor needs
+
+model: $(VENV)/.ready-to-test ## train the built-in model anew (hours; goes on where it stopped)
+	@$(BIN)/python -m models.training.train
+
+adherence: $(VENV)/.ready-to-test ## measure how well the built-in model does what prompts say
+	@$(BIN)/python -m models.training.adherence
+
+clean: ## remove the virtual environment and caches; data and models stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+
+$(VENV)/.ready-to-run: pyproject.toml constraints.txt scripts/setup
+	@scripts/setup "$(PYTHON)" "$(VENV)" run
+
+$(VENV)/.ready-to-test: pyproject.toml constraints.txt scripts/setup
+	@scripts/setup "$(PYTHON)" "$(VENV)" test
+
+.PHONY: help run test test-unit lint format setup model adherence clean

@@ -1,0 +1,163 @@
+"""The service as a person runs it: a process that starts, serves the command line, stops cleanly and starts again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.service import WAIT_SECONDS, Service, free_port, judged
+
+CYBERIMAGE = [sys.executable, "-m", "serve"]
+
+
+class ServiceProcess:
+    """`cyberimage serve` in a session of its own, so that what it leaves behind can be found."""
+
+    def __init__(self, data_dir: Path, port: int) -> None:
+        self.service = Service(f"http://127.0.0.1:{port}", data_dir)
+        self.process = subprocess.Popen(
+            [*CYBERIMAGE, "serve", "--port", str(port), "--data-dir", str(data_dir)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait_for_announcement(self) -> str:
+        """Read what it prints up to the curl line."""
+        printed = ""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            printed += line
+            if "curl " in line:
+                return printed
+        raise AssertionError(f"it never announced itself: {printed}")
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C and return the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=WAIT_SECONDS)
+        return self.process.returncode
+
+
+@contextmanager
+def serving(data_dir: Path, port: int) -> Iterator[ServiceProcess]:
+    running = ServiceProcess(data_dir, port)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            os.killpg(running.process.pid, signal.SIGKILL)
+            running.process.wait()
+
+
+def processes_with(text: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if text.encode() in entry.read_bytes():
+                found.append((entry.parent / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def command(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*CYBERIMAGE, *arguments], capture_output=True, text=True, timeout=WAIT_SECONDS, env=os.environ | {"CYBERIMAGE_URL": url}
+    )
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked up in /proc, which this system lacks")
+def test_start_generate_stop_and_start_again(tmp_path, monkeypatch):
+    marker = f"CYBERIMAGE_TEST_MARKER={tmp_path}"
+    monkeypatch.setenv(*marker.split("="))
+    data_dir, port = tmp_path / "data", free_port()
+
+    with serving(data_dir, port) as first:
+        printed = first.wait_for_announcement()
+        url = first.service.url
+        assert url in printed
+
+        curl = next(line for line in printed.splitlines() if "curl " in line)
+        answer = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=WAIT_SECONDS)
+        assert '"job_id"' in answer.stdout, answer
+
+        picture = tmp_path / "out.png"
+        made = command("generate", "a large red circle on a blue background", "--seed", "3", "-o", str(picture), url=url)
+        assert made.returncode == 0, made
+        verdict = judged(picture.read_bytes())
+        assert (verdict.shape, verdict.colour, verdict.background) == ("circle", "red", "blue")
+        assert "shapes" in command("models", url=url).stdout
+
+        second = subprocess.run(
+            [*CYBERIMAGE, "serve", "--port", str(free_port()), "--data-dir", str(data_dir)],
+            capture_output=True,
+            text=True,
+            timeout=WAIT_SECONDS,
+        )
+        assert second.returncode == 1
+        assert second.stdout.strip().count("\n") == 0
+        assert url in second.stdout
+
+        taken = subprocess.run(
+            [*CYBERIMAGE, "serve", "--port", str(port), "--data-dir", str(tmp_path / "other")],
+            capture_output=True,
+            text=True,
+            timeout=WAIT_SECONDS,
+        )
+        assert (taken.returncode, taken.stdout.strip().count("\n")) == (1, 0)
+        assert str(port) in taken.stdout
+
+        interrupted = first.service.submit("a red cross", num_images=8, num_inference_steps=100)
+        first.service.wait_for_step(interrupted, 1)
+        assert first.interrupt() == 0
+    # This very process carries the marker too.
+    assert len(processes_with(marker)) <= 1
+
+    with serving(data_dir, port) as again:
+        again.wait_for_announcement()
+        assert len(again.service.wait_until(interrupted, "completed")["images"]) == 8
+        assert again.interrupt() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("models:\n  shapes:\n    repo: shapes\n    sauce: builtin\n", 'catalog.yaml:4'),
+        ("models: [\n", "catalog.yaml:"),
+        ("", "catalog.yaml"),
+    ],
+)
+def test_a_bad_catalog_is_one_line_at_start(tmp_path, text, complaint):
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(text)
+    refused = subprocess.run(
+        [*CYBERIMAGE, "serve", "--port", str(free_port()), "--catalog", str(catalog), "--data-dir", str(tmp_path / "data")],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+    )
+    assert refused.returncode == 1
+    assert complaint in refused.stdout
+    assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_a_data_folder_that_is_a_file_is_one_line_at_start(tmp_path):
+    (tmp_path / "data").write_text("")
+    refused = subprocess.run(
+        [*CYBERIMAGE, "serve", "--port", str(free_port()), "--data-dir", str(tmp_path / "data")],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+    )
+    assert refused.returncode == 1
+    assert refused.stdout.count("\n") == 1
+    assert "a file is in the place of a folder" in refused.stdout

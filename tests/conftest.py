@@ -1,0 +1,38 @@
+"""One Ray cluster and one service for all tests of a session that need them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service import APP_NAME, Service, free_port
+
+LEASE_SECONDS = 5.0
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The whole service with the built-in model, on a Ray cluster of this session."""
+    os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    import ray
+    from ray import serve
+
+    from serve.app import build_app
+
+    data_dir, port = tmp_path_factory.mktemp("service"), free_port()
+    ray.init(
+        address="local",
+        num_cpus=8,
+        num_gpus=1,
+        include_dashboard=False,
+        object_store_memory=100 << 20,
+        log_to_driver=False,
+    )
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    arguments = {"data_dir": str(data_dir), "queue": {"lease_seconds": LEASE_SECONDS}}
+    serve.run(build_app(arguments), name=APP_NAME, route_prefix="/")
+    yield Service(f"http://127.0.0.1:{port}", data_dir)
+    ray.shutdown()
