@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import pydantic_settings
@@ -41,27 +41,9 @@ class QueueSettings(_Group):
 class DispatchSettings(_Group):
     """How the ingress takes jobs from the queue to the models."""
 
-    poll_seconds: float = Field(default=0.5, gt=0, description="Longest wait, in seconds, between looks at the queue.")
-
-
-class LogSettings(_Group):
-    """What is logged, and where."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least severe messages kept: DEBUG, INFO, WARNING or ERROR."
+    poll_seconds: float = Field(
+        default=2.0, gt=0, description="Longest wait, in seconds, in one look at the queue; a new job ends it at once."
     )
-    format: Literal["text", "json"] = Field(default="text", description="Lines for people (text) or machines (json).")
-    directory: Path | None = Field(default=None, description="Folder of the log files; empty: logs in data_dir.")
-
-    @field_validator("level", mode="before")
-    @classmethod
-    def _any_case(cls, value: Any) -> Any:
-        return value.upper() if isinstance(value, str) else value
-
-    @field_validator("directory")
-    @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return value and value.expanduser().absolute()
 
 
 class Settings(BaseSettings):
@@ -86,7 +68,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default=Path("data"),
-        description="Folder of images, logs and the embedded database; relative to the working one.",
+        description="Folder of images and the embedded database; relative to the working one.",
     )
     database_url: str | None = Field(
         default=None,
@@ -98,7 +80,6 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024, description="Largest request body, in bytes.")
     queue: QueueSettings = Field(default_factory=QueueSettings, description="The job queue.")
     dispatch: DispatchSettings = Field(default_factory=DispatchSettings, description="Handing jobs to the models.")
-    log: LogSettings = Field(default_factory=LogSettings, description="Logging.")
 
     @field_validator("data_dir")
     @classmethod
@@ -119,22 +100,17 @@ class Settings(BaseSettings):
         return self.data_dir / "images"
 
     @property
-    def logs_dir(self) -> Path:
-        """Where log files are."""
-        return self.log.directory or self.data_dir / "logs"
-
-    @property
     def resolved_database_url(self) -> str:
         """The job store's URL, the embedded one filled in."""
         return self.database_url or f"sqlite+aiosqlite:///{self.data_dir}/cyberimage.db"
 
     def prepare_data_dir(self) -> None:
-        """Create the folders of data, images and logs, and make sure that files can be kept in them.
+        """Create the folders of data and images, and make sure that files can be kept in them.
 
         Raises:
             SettingsError: One of them is a file, cannot be created or cannot be written; the message is one line.
         """
-        folders = {"data_dir": self.data_dir, "the images folder": self.images_dir, "the log folder": self.logs_dir}
+        folders = {"data_dir": self.data_dir, "the images folder": self.images_dir}
         for name, folder in folders.items():
             try:
                 folder.mkdir(parents=True, exist_ok=True)

@@ -60,10 +60,14 @@ def train_autoencoder(checkpoint: Path, steps: int, seed: int) -> AutoencoderKL:
 
 def _restoration_loss(restored: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
     """Mean absolute error, in which the few pixels of a shape count for more than the many of its background."""
-    background = pictures[:, :, :1, :1]
-    is_shape = ((pictures - background).abs().amax(dim=1, keepdim=True) > 0.1).float()
-    weight = 1 + _SHAPE_WEIGHT * is_shape
+    weight = 1 + _SHAPE_WEIGHT * find_shape(pictures)
     return ((restored - pictures).abs() * weight).sum() / (3 * weight.sum())
+
+
+def find_shape(pictures: torch.Tensor) -> torch.Tensor:
+    """Where drawings differ from their background: 0 or 1, of shape (batch, 1, height, width)."""
+    background = pictures[:, :, :1, :1]
+    return ((pictures - background).abs().amax(dim=1, keepdim=True) > 0.1).float()
 
 
 def draw_batch(scenes: list[Scene], chance: random.Random) -> torch.Tensor:
@@ -73,12 +77,21 @@ def draw_batch(scenes: list[Scene], chance: random.Random) -> torch.Tensor:
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-@torch.inference_mode()
-def encode_scenes(autoencoder: AutoencoderKL, scenes: list[Scene], seed: int) -> torch.Tensor:
-    """Draw and encode scenes: the posterior means, of shape (scenes, 8, 8, 8)."""
+@torch.no_grad()
+def encode_scenes(autoencoder: AutoencoderKL, scenes: list[Scene], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw and encode scenes.
+
+    Returns:
+        The posterior means, of shape (scenes, 8, 8, 8), and which of their cells the shape touches: 0 or 1, of shape
+        (scenes, 1, 8, 8).
+    """
     chance = random.Random(seed)
-    batches = [scenes[start : start + 64] for start in range(0, len(scenes), 64)]
-    return torch.cat([autoencoder.encode(draw_batch(batch, chance)).latent_dist.mean for batch in batches])
+    latents, cells = [], []
+    for start in range(0, len(scenes), 64):
+        pictures = draw_batch(scenes[start : start + 64], chance)
+        latents.append(autoencoder.encode(pictures).latent_dist.mean)
+        cells.append(torch.nn.functional.max_pool2d(find_shape(pictures), RESOLUTION // 8))
+    return torch.cat(latents), torch.cat(cells)
 
 
 @torch.no_grad()
@@ -87,7 +100,7 @@ def _standardise_latents(autoencoder: AutoencoderKL, scenes: list[Scene], seed: 
 
     The stock pipeline knows one scaling factor for all channels; with this every channel has mean 0 and deviation 1.
     """
-    latents = encode_scenes(autoencoder, random.Random(seed).choices(scenes, k=4096), seed)
+    latents, _ = encode_scenes(autoencoder, random.Random(seed).choices(scenes, k=4096), seed)
     mean = latents.mean(dim=(0, 2, 3))
     deviation = latents.std(dim=(0, 2, 3))
     into, out_of = autoencoder.quant_conv, autoencoder.post_quant_conv

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.settings import LogSettings, Settings, SettingsError
+from deployments.settings import Settings, SettingsError
 
 
 def refusing(number: int) -> Callable[..., int]:
@@ -16,14 +16,13 @@ def refusing(number: int) -> Callable[..., int]:
 
 
 def test_folders_are_created_and_left_clean(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path / "a" / "b", log=LogSettings(directory=tmp_path / "logs"))
+    settings = Settings(data_dir=tmp_path / "a" / "b")
 
     settings.prepare_data_dir()
     settings.prepare_data_dir()
 
     assert settings.images_dir.is_dir()
     assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"images"}
-    assert list((tmp_path / "logs").iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["data", "data/below", "data/images"])

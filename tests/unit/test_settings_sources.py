@@ -21,7 +21,6 @@ def test_defaults(tmp_path: Path) -> None:
 
     assert settings.data_dir == tmp_path / "data"
     assert settings.images_dir == tmp_path / "data" / "images"
-    assert settings.logs_dir == tmp_path / "data" / "logs"
     assert settings.resolved_database_url == f"sqlite+aiosqlite:///{tmp_path}/data/cyberimage.db"
     assert (settings.queue.limit, settings.queue.max_attempts, settings.queue.lease_seconds) == (1000, 3, 30)
     assert settings.max_body_bytes == 1024 * 1024
@@ -40,14 +39,12 @@ def test_environment_fills_what_arguments_leave_out(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CYBERIMAGE_QUEUE__LIMIT", "7")
     monkeypatch.setenv("CYBERIMAGE_QUEUE__LEASE_SECONDS", "12.5")
     monkeypatch.setenv("CYBERIMAGE_INGRESS_REPLICAS", "4")
-    monkeypatch.setenv("CYBERIMAGE_LOG__LEVEL", "debug")
 
     settings = Settings.model_validate({"ingress_replicas": 2, "queue": {"limit": 5}})
 
     assert settings.ingress_replicas == 2
     assert settings.queue.limit == 5
     assert settings.queue.lease_seconds == 12.5
-    assert settings.log.level == "DEBUG"
 
 
 def test_empty_variable_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,12 +74,12 @@ def test_problems_name_key_and_variable(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("CYBERIMAGE_QUEUE__LIMIT", "many")
 
     with pytest.raises(SettingsError) as caught:
-        load_settings({"colour": "red", "log": {"format": "xml"}})
+        load_settings({"colour": "red", "queue": {"max_attempts": 0}})
 
     assert sorted(str(caught.value).splitlines()) == [
         "colour (CYBERIMAGE_COLOUR): unknown setting",
-        "log.format (CYBERIMAGE_LOG__FORMAT): should be 'text' or 'json'",
         "queue.limit (CYBERIMAGE_QUEUE__LIMIT): should be a valid integer, unable to parse string as an integer",
+        "queue.max_attempts (CYBERIMAGE_QUEUE__MAX_ATTEMPTS): should be greater than or equal to 1",
     ]
 
 
