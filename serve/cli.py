@@ -157,17 +157,15 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
     catalog: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Model catalog (YAML); the built-in model where left out."),
+        typer.Option(help="Model catalog (YAML); the built-in model where left out."),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", file_okay=False, help="Where jobs and images are kept.")
-    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where jobs and images are kept.")] = None,
 ) -> None:
     """Start the service on this machine and keep it running until Ctrl-C."""
     # Ray takes seconds to import, and no other command needs it.
     from serve.launcher import launch  # noqa: PLC0415
 
-    launch(host, port, catalog, data_dir)
+    raise typer.Exit(launch(host, port, catalog, data_dir))
 
 
 def output_paths(output: Path, count: int) -> list[Path]:

@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.training.autoencoder import LATENT_CHANNELS, encode_scenes
 from models.training.language import Scene, split_scenes, training_caption
+from models.training.place_probes import PlaceProbes
 from models.training.stage import Stage
 from models.training.tokenizer import MAX_TOKENS
 
@@ -83,6 +84,7 @@ class Denoiser(torch.nn.Module):
         super().__init__()
         self.text_encoder = build_text_encoder(tokenizer)
         self.unet = build_unet()
+        self.place_probes = PlaceProbes(self.unet)
 
     def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Predict the velocity, of the same shape as ``noisy``: (batch, 8, 8, 8)."""
@@ -113,10 +115,10 @@ def train_denoiser(
         # Most cells are plain background, which is soon learned; the few of the shape carry what is hard.
         weight = 1 + _SHAPE_WEIGHT * shape_cells[chosen]
         error = (velocity - scheduler.get_velocity(clean, noise, timesteps)) ** 2
-        return (error * weight).sum() / (LATENT_CHANNELS * weight.sum())
+        return (error * weight).sum() / (LATENT_CHANNELS * weight.sum()) + denoiser.place_probes.loss()
 
     parts: dict[str, Any] = {"denoiser": denoiser, "average": average}
-    stage = Stage(checkpoint, steps, learning_rate=1.2e-3, decay_from=0.7, seed=seed)
+    stage = Stage(checkpoint, steps, learning_rate=8e-4, decay_from=0.5, seed=seed)
     stage.run(parts, list(denoiser.parameters()), loss_of_step, lambda: average.step(denoiser.parameters()))
     average.copy_to(denoiser.parameters())
     return denoiser.eval()

@@ -20,7 +20,12 @@ def build_tokenizer() -> CLIPTokenizer:
     learner = Tokenizer(models.BPE(end_of_word_suffix=_END_OF_WORD))
     learner.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(
-        vocab_size=100_000, initial_alphabet=alphabet, end_of_word_suffix=_END_OF_WORD, show_progress=False
+        vocab_size=100_000,
+        initial_alphabet=alphabet,
+        # Given in order: those it meets in the words themselves get their ids, by which it breaks ties, in any order.
+        special_tokens=[letter + _END_OF_WORD for letter in alphabet],
+        end_of_word_suffix=_END_OF_WORD,
+        show_progress=False,
     )
     learner.train_from_iterator(vocabulary(), trainer)
     merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]

@@ -73,9 +73,8 @@ STATUS: dict[str, Any] = {
 CANCELLED: dict[str, Any] = {
     **STATUS,
     "status": "cancelled",
-    "started_at": None,
-    "message": "Cancelled while it waited.",
-    "progress": {**STATUS["progress"], "completed": False, "step": 0},
+    "message": "Cancelled while it ran.",
+    "progress": {**STATUS["progress"], "completed": False, "step": 12},
     "images": [],
 }
 

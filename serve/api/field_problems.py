@@ -61,19 +61,23 @@ def _describe(problem: Mapping[str, Any]) -> str:
     place, kind = problem.get("loc", ()), problem.get("type", "")
     if kind == "json_invalid":
         return f"body: it is not valid JSON ({problem['ctx']['error']}, at character {place[-1]})"
-    if kind == "invalid_key":  # a key with half of a surrogate pair; Pydantic leaves it out of the place
+    if kind == "string_unicode":  # a key with half of a surrogate pair; Pydantic leaves it out of the place
         return f"{'.'.join(place[1:]) or 'body'}: the field name {_shown(problem.get('input'))} is not valid Unicode"
     if place == ("body",):
         return _describe_body(problem.get("input"))
-    field = ".".join(_printable(part) for part in place[1:])
+    return f"{'.'.join(_printable(part) for part in place[1:])}: {_describe_value(problem)}"
+
+
+def _describe_value(problem: Mapping[str, Any]) -> str:
+    kind = problem.get("type", "")
     if kind == "missing":
-        return f"{field}: it is missing"
+        return "it is missing"
     if kind == "extra_forbidden":
-        return f"{field}: there is no such field{_suggestion(str(place[-1]))}"
+        return f"there is no such field{_suggestion(str(problem['loc'][-1]))}"
     if kind in _WANTED:
-        return f"{field}: {_shown(problem.get('input'))} is not {_WANTED[kind]}"
+        return f"{_shown(problem.get('input'))} is not {_WANTED[kind]}"
     message = str(problem.get("msg", "it is not valid")).removeprefix("Value error, ")
-    return f"{field}: {message[:1].lower()}{message[1:]}"
+    return f"{message[:1].lower()}{message[1:]}"
 
 
 def _describe_body(given: Any) -> str:

@@ -135,8 +135,7 @@ export class Form {
     const input = field("guidance");
     field("guidance-field").hidden = !guidance;
     if (!guidance) return;
-    const min = guidance.min ?? guidance.minimum;
-    const max = guidance.max ?? guidance.maximum;
+    const { min, max } = guidance;
     const stored = isSameModel ? recall(MEMORY.guidance) : null;
     setRange(input, min, max, pick(stored, min, max, guidance.default));
     input.disabled = min === max;

@@ -55,7 +55,7 @@ MODELS: dict[str, dict[str, Any]] = {
             "maximum": 1536,
             "max_pixels": 1048576,
         },
-        "guidance": {"minimum": 4.5, "maximum": 4.5, "default": 4.5},
+        "guidance": {"min": 4.5, "max": 4.5, "default": 4.5},
         "max_images": 2,
     },
 }

@@ -256,7 +256,7 @@ def test_url_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 def test_serve_hands_its_options_to_the_launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls: list[tuple[Any, ...]] = []
     launcher = types.ModuleType("serve.launcher")
-    launcher.launch = lambda *arguments: calls.append(arguments)  # type: ignore[attr-defined]
+    launcher.launch = lambda *arguments: calls.append(arguments) or 0  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "serve.launcher", launcher)
     monkeypatch.setenv("PORT", "9001")
     catalog = tmp_path / "catalog.yaml"

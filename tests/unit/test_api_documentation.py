@@ -1,0 +1,167 @@
+"""The OpenAPI document, the page that shows it, and docs/api.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from pydantic import TypeAdapter
+
+from deployments.settings import Settings
+from serve.api import examples, schemas
+from serve.api.application import build_api
+from serve.api.errors import ErrorBody
+from serve.services import Services
+from tests.unit.api_service import CPU_CATALOG, PROJECT, api_service
+
+PAGE = (PROJECT / "docs" / "api.md").read_text(encoding="utf-8")
+DOCUMENT = build_api(Services(Settings(data_dir=Path("data")), CPU_CATALOG, None, None)).openapi()
+OPERATIONS = [
+    pytest.param(method, path, operation, id=f"{method.upper()} {path}")
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+]
+EVERY_OPERATION = pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+ANSWERS = {
+    ("get", "/health"): schemas.HealthAnswer,
+    ("get", "/api/models"): schemas.ModelsAnswer,
+    ("post", "/api/generate"): schemas.GenerateAnswer,
+    ("get", "/api/status/{job_id}"): schemas.StatusAnswer,
+    ("delete", "/api/jobs/{job_id}"): schemas.StatusAnswer,
+    ("get", "/api/queue"): schemas.DetailedQueueAnswer | schemas.QueueAnswer,
+    ("get", "/api/image/{image_id}/metadata"): dict,
+    ("delete", "/api/image/{image_id}"): schemas.DoneAnswer,
+}
+
+
+def examples_of(media) -> list:
+    return [media["example"]] if "example" in media else [one["value"] for one in media["examples"].values()]
+
+
+@pytest.fixture
+async def service(tmp_path):
+    async with api_service(tmp_path) as service:
+        yield service
+
+
+@EVERY_OPERATION
+class TestOperation:
+    def test_is_described(self, method, path, operation):
+        assert operation["summary"]
+        assert operation["description"]
+        (tag,) = operation["tags"]
+        assert tag in {known["name"] for known in DOCUMENT["tags"]}
+
+    def test_answers_and_errors_have_examples_that_fit(self, method, path, operation):
+        assert "422" not in operation["responses"]
+        for status, response in operation["responses"].items():
+            media = response.get("content", {}).get("application/json")
+            if media is None or (int(status) < 400 and (method, path) not in ANSWERS):
+                assert status in ("200", "206", "304")
+                continue
+            kind = ANSWERS[method, path] if status == "200" or path == "/health" else ErrorBody
+            for example in examples_of(media):
+                assert TypeAdapter(kind).validate_python(example)
+
+    def test_its_body_has_an_example(self, method, path, operation):
+        if method == "post":
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            assert schema["examples"]
+
+    def test_is_on_the_page_with_a_command_and_its_statuses(self, method, path, operation):
+        heading = f"\n## `{method.upper()} {path}`\n"
+        assert heading in PAGE
+        section = PAGE.split(heading)[1].split("\n## ")[0]
+
+        assert "```sh\ncurl " in section
+        for status in operation["responses"]:
+            assert f"| {status} |" in section, status
+
+
+def test_every_tag_is_described_and_used():
+    assert all(tag["description"] for tag in DOCUMENT["tags"])
+    used = {tag for operations in DOCUMENT["paths"].values() for one in operations.values() for tag in one["tags"]}
+    assert used == {tag["name"] for tag in DOCUMENT["tags"]}
+
+
+def test_no_schema_is_left_that_nothing_uses():
+    text = json.dumps(DOCUMENT)
+
+    for name in DOCUMENT["components"]["schemas"]:
+        assert f'"#/components/schemas/{name}"' in text, name
+
+
+async def test_the_example_request_is_taken(service):
+    response = await service.http.post("/api/generate", json=examples.GENERATE_BODY)
+
+    assert list(response.json()) == list(examples.GENERATE)
+
+
+async def test_examples_have_the_keys_of_true_answers(service):
+    image, _ = await service.make_image()
+    job_id = (await service.tracker.get_image(image.id)).job_id
+
+    async def get(path):
+        return (await service.http.get(path)).json()
+
+    assert list(await get(f"/api/status/{job_id}")) == list(examples.STATUS)
+    assert await get("/api/models") == examples.MODELS
+    assert set(await get("/api/queue")) == set(examples.QUEUE)
+    assert set(await get("/api/queue?detailed=true")) == set(examples.DETAILED_QUEUE)
+    assert await get("/health") == examples.HEALTH
+    assert await get(f"/api/image/{image.id}/metadata") == examples.IMAGE_METADATA | {
+        "settings": {**examples.JOB_SETTINGS, "seed": image.metadata["settings"]["seed"]}
+    }
+
+
+class TestPageOfTheMarkdown:
+    def test_has_no_route_that_there_is_not(self):
+        told = set(re.findall(r"^## `([A-Z]+) (/[^`]*)`$", PAGE, re.MULTILINE))
+
+        assert told == {(method.upper(), path) for path, found in DOCUMENT["paths"].items() for method in found}
+
+    def test_its_json_is_json(self):
+        blocks = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+
+        assert len(blocks) > 8
+        for block in blocks:
+            assert json.loads(block)
+
+    async def test_its_bodies_are_taken(self, service):
+        bodies = re.findall(r"-d '(\{.*?\})'", PAGE, re.DOTALL)
+
+        assert bodies
+        for body in bodies:
+            response = await service.http.post("/api/generate", json=json.loads(body))
+            assert response.status_code == 200, response.text
+
+
+class TestViewer:
+    async def test_everything_it_loads_is_here(self, service):
+        page = await service.http.get("/docs")
+
+        references = re.findall(r'(?:src|href)="([^"]*)"', page.text) + re.findall(r"url: '([^']*)'", page.text)
+        assert len(references) == 4
+        for reference in references:
+            url = urljoin("http://service/docs", reference)
+            assert urlsplit(url).netloc == "service"
+            assert (await service.http.get(url)).status_code == 200
+        assert not re.search(r"https?://", page.text)
+
+    async def test_its_policy_allows_its_own_files_and_its_one_script(self, service):
+        page = await service.http.get("/docs")
+
+        policy = page.headers["Content-Security-Policy"]
+        (script,) = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+        digest = b64encode(sha256(script.encode()).digest()).decode()
+        assert f"script-src 'self' 'sha256-{digest}';" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+
+    async def test_the_document_is_served(self, service):
+        assert (await service.http.get("/openapi.json")).json()["paths"].keys() == DOCUMENT["paths"].keys()
