@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import signal
 import socket
@@ -89,30 +90,53 @@ def _check_port(host: str, port: int) -> None:
 
 def _run(settings: Settings, models: Catalog, host: str, port: int) -> None:
     interrupted = _interruption()
-    _be_patient_with_the_proxy()
-    with _console.status("Importing Ray ...") as progress:
+    prepare_environment()
+    with _Steps() as steps:
+        steps.begin("Importing Ray")
         import ray  # noqa: PLC0415 - it takes seconds, and the checks before it should not
         from ray import serve  # noqa: PLC0415
 
         from serve.app import build_app  # noqa: PLC0415
 
         try:
-            progress.update("Starting Ray ...")
+            steps.begin("Starting Ray")
             _start_ray(ray)
-            progress.update(f"Starting the service and loading {', '.join(models.models)} ...")
+            steps.begin(f"Starting the service and loading {', '.join(models.models)}")
             serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
             application = build_app(settings.model_dump(mode="json", exclude_none=True))
             serve.run(application, name=_APP_NAME, route_prefix="/", blocking=False)
             _announce(models, host, port)
-            progress.stop()
+            steps.pause()
             interrupted.wait()
-            progress.update("Stopping ...")
-            progress.start()
+            steps.begin("Stopping")
         finally:
             # Not serve.shutdown(): it would wait for the longest job. Jobs under way are durable and go on after the
             # next start, when their leases have lapsed.
             ray.shutdown()
     _console.print("Stopped.")
+
+
+class _Steps:
+    """Shows what is being done: a moving line in a terminal, a line each elsewhere."""
+
+    def __init__(self) -> None:
+        self._status = _console.status("")
+
+    def __enter__(self) -> _Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pause()
+
+    def begin(self, step: str) -> None:
+        if _console.is_terminal:
+            self._status.update(f"{step} ...")
+            self._status.start()
+        else:
+            _console.print(f"{step} ...")
+
+    def pause(self) -> None:
+        self._status.stop()
 
 
 def _interruption() -> threading.Event:
@@ -122,14 +146,19 @@ def _interruption() -> threading.Event:
     return interrupted
 
 
-def _be_patient_with_the_proxy() -> None:
-    """On few cores a busy model delays the proxy's answers to its health checks; a restart would cut off clients."""
-    for variable in ("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"):
-        os.environ.setdefault(variable, "60")
+def prepare_environment() -> None:
+    """Set what Ray reads when it is imported, unless the operator has set it."""
+    # On few cores a busy model delays the proxy's answers to its health checks; a restart would cut off clients.
+    os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    # A self-hosted service reports to nobody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def _start_ray(ray: Any) -> None:
     """A cluster of our own: ``ray.init()`` alone joins whatever the last one on this machine left behind."""
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # of this process only; its own lines say what happens
     ray.init(
         address="local",
         num_cpus=max(_LEAST_LOGICAL_CPUS, os.cpu_count() or 1),

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+from uuid import UUID, uuid4, uuid5
 
 from deployments.catalog import Catalog, ModelEntry, UnknownModelError
 from deployments.jobs.records import GenerationSettings, JobRequest
-from serve.api.errors import InvalidRequestError
+from serve.api.errors import ApiError, InvalidRequestError
 from serve.api.schemas import GenerateBody, SettingsBody
 
+_IDEMPOTENT_JOBS = UUID("3f0b8f0e-6d0a-5b8e-9d57-5d1f0a7c2b11")
 _LARGEST_SEED = 2**63 - 1
 _RANDOM_SEEDS = 2**32  # short enough to be noted and typed
+
+
+class IdempotencyConflictError(ApiError):
+    """The Idempotency-Key was used for another request; use a new key for a new request."""
+
+    status = 409
 
 
 def plan_job(catalog: Catalog, body: GenerateBody, client: str) -> JobRequest:
@@ -37,6 +46,27 @@ def plan_job(catalog: Catalog, body: GenerateBody, client: str) -> JobRequest:
         settings=_complete(entry, body.settings or SettingsBody()),
         client=client,
     )
+
+
+def new_job_id(client: str, idempotency_key: str | None) -> str:
+    """The id for a job: random, or always the same for the same key of the same client.
+
+    Args:
+        client: Who asks.
+        idempotency_key: As in the draft https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/.
+    """
+    if idempotency_key is None:
+        return str(uuid4())
+    return str(uuid5(_IDEMPOTENT_JOBS, json.dumps([client, idempotency_key])))
+
+
+def asks_the_same(body: GenerateBody, planned: JobRequest, stored: JobRequest) -> bool:
+    """Whether a stored request is what a body asks for; a seed that the body leaves open was drawn at random."""
+    asked_seed = body.settings.seed if body.settings else None
+    if asked_seed is None:
+        settings = planned.settings.model_copy(update={"seed": stored.settings.seed})
+        planned = planned.model_copy(update={"settings": settings})
+    return planned == stored
 
 
 def _entry(catalog: Catalog, model_id: str) -> ModelEntry:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
+from serve.launcher import prepare_environment
 from tests.service import APP_NAME, Service, free_port
 
 LEASE_SECONDS = 5.0
@@ -15,12 +15,12 @@ LEASE_SECONDS = 5.0
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The whole service with the built-in model, on a Ray cluster of this session."""
-    os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
-    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
-    import ray
-    from ray import serve
+    # Imported here, as Ray reads the environment when it is imported.
+    prepare_environment()
+    import ray  # noqa: PLC0415
+    from ray import serve  # noqa: PLC0415
 
-    from serve.app import build_app
+    from serve.app import build_app  # noqa: PLC0415
 
     data_dir, port = tmp_path_factory.mktemp("service"), free_port()
     ray.init(

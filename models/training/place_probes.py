@@ -15,10 +15,10 @@ _DIRECTIONS = 4
 class PlaceProbes(torch.nn.Module):
     """Unit vectors along which the input of every attention block must tell a cell's coordinates.
 
-    A U-Net has no positional embedding. Convolutions could learn the place of a cell from the padding at the borders, but
+    A U-Net has no positional embedding. Convolutions can learn the place of a cell from the padding at the borders, but
     words such as *left* move as much paint to one side as they take from the other: as long as places are unknown,
-    their gradient vanishes, and nothing makes them known. These probes break that symmetry. They leave with the end
-    of the training; the U-Net stays a stock one.
+    their gradient vanishes, and nothing makes them known. The probes break that symmetry. They leave with the end of
+    the training; the U-Net stays a stock one.
 
     Args:
         unet: Its attention blocks are watched.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Annotated, Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response, status
 
@@ -25,7 +25,7 @@ from serve.api.schemas import (
     StatusAnswer,
 )
 from serve.services import Services
-from serve.submission import plan_job
+from serve.submission import IdempotencyConflictError, asks_the_same, new_job_id, plan_job
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ _BAD: _Responses = {
         "The body is too large.", "The request body is larger than the 1048576 bytes that are allowed."
     ),
 }
+_OTHER_BODY: _Responses = {409: examples.error("The key belongs to another request.", str(IdempotencyConflictError()))}
 _BAD_QUERY: _Responses = {400: examples.error("A parameter is not valid.", 'detailed: "maybe" is not true or false.')}
 _UNKNOWN_JOB: _Responses = {404: examples.error("There is no such job.", "There is no such job.")}
 _UNKNOWN_IMAGE: _Responses = {404: examples.error("There is no such image.", "There is no such image.")}
@@ -138,14 +139,25 @@ async def models(behind: Behind) -> ModelsAnswer:
     return ModelsAnswer(models=entries, default=behind.catalog.default)
 
 
-@router.post("/api/generate", tags=["jobs"], responses={200: examples.answer(examples.GENERATE)} | _BAD | _FULL_OR_DOWN)
+@router.post(
+    "/api/generate",
+    tags=["jobs"],
+    responses={200: examples.answer(examples.GENERATE)} | _BAD | _OTHER_BODY | _FULL_OR_DOWN,
+)
 async def generate(
-    behind: Behind, request: Request, body: Annotated[GenerateBody, Body(examples=[examples.GENERATE_BODY])]
+    behind: Behind,
+    request: Request,
+    body: Annotated[GenerateBody, Body(examples=[examples.GENERATE_BODY])],
+    idempotency_key: Annotated[
+        str | None, Header(max_length=255, description="Repeat a request with its key, and there is still one job.")
+    ] = None,
 ) -> GenerateAnswer:
     """Queue a job. It runs whether or not you wait; ask for its status by its id."""
     client = request.client.host if request.client else ""
     planned = plan_job(behind.catalog, body, client)
-    job = await behind.tracker.submit(str(uuid4()), planned)
+    job = await behind.tracker.submit(new_job_id(client, idempotency_key), planned)
+    if not asks_the_same(body, planned, job.request):
+        raise IdempotencyConflictError
     return GenerateAnswer(
         job_id=job.id, status=job.state, num_images=planned.settings.num_images, message="The job is queued."
     )

@@ -69,10 +69,25 @@ def processes_with(text: str) -> list[str]:
     return found
 
 
-def command(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
     return subprocess.run(
-        [*CYBERIMAGE, *arguments], capture_output=True, text=True, timeout=WAIT_SECONDS, env=os.environ | {"CYBERIMAGE_URL": url}
+        [*CYBERIMAGE, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+        env=os.environ | environment,
     )
+
+
+def refused(*arguments: str) -> str:
+    """What a start that must be refused prints; one line and no traceback."""
+    ended = run("serve", *arguments)
+    assert ended.returncode == 1
+    assert ended.stderr == ""
+    assert ended.stdout.count("\n") == 1
+    return ended.stdout
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked up in /proc, which this system lacks")
@@ -87,34 +102,20 @@ def test_start_generate_stop_and_start_again(tmp_path, monkeypatch):
         assert url in printed
 
         curl = next(line for line in printed.splitlines() if "curl " in line)
-        answer = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=WAIT_SECONDS)
+        answer = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=WAIT_SECONDS, check=True)
         assert '"job_id"' in answer.stdout, answer
 
         picture = tmp_path / "out.png"
-        made = command("generate", "a large red circle on a blue background", "--seed", "3", "-o", str(picture), url=url)
+        prompt = "a large red circle on a blue background"
+        made = run("generate", prompt, "--seed", "3", "-o", str(picture), CYBERIMAGE_URL=url)
         assert made.returncode == 0, made
         verdict = judged(picture.read_bytes())
         assert (verdict.shape, verdict.colour, verdict.background) == ("circle", "red", "blue")
-        assert "shapes" in command("models", url=url).stdout
+        assert "shapes" in run("models", CYBERIMAGE_URL=url).stdout
 
-        second = subprocess.run(
-            [*CYBERIMAGE, "serve", "--port", str(free_port()), "--data-dir", str(data_dir)],
-            capture_output=True,
-            text=True,
-            timeout=WAIT_SECONDS,
-        )
-        assert second.returncode == 1
-        assert second.stdout.strip().count("\n") == 0
-        assert url in second.stdout
-
-        taken = subprocess.run(
-            [*CYBERIMAGE, "serve", "--port", str(port), "--data-dir", str(tmp_path / "other")],
-            capture_output=True,
-            text=True,
-            timeout=WAIT_SECONDS,
-        )
-        assert (taken.returncode, taken.stdout.strip().count("\n")) == (1, 0)
-        assert str(port) in taken.stdout
+        other_port, other_folder = str(free_port()), str(tmp_path / "other")
+        assert url in refused("--port", other_port, "--data-dir", str(data_dir))
+        assert str(port) in refused("--port", str(port), "--data-dir", other_folder)
 
         interrupted = first.service.submit("a red cross", num_images=8, num_inference_steps=100)
         first.service.wait_for_step(interrupted, 1)
@@ -131,7 +132,7 @@ def test_start_generate_stop_and_start_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("models:\n  shapes:\n    repo: shapes\n    sauce: builtin\n", 'catalog.yaml:4'),
+        ("models:\n  shapes:\n    repo: shapes\n    sauce: builtin\n", "catalog.yaml:4"),
         ("models: [\n", "catalog.yaml:"),
         ("", "catalog.yaml"),
     ],
@@ -139,25 +140,11 @@ def test_start_generate_stop_and_start_again(tmp_path, monkeypatch):
 def test_a_bad_catalog_is_one_line_at_start(tmp_path, text, complaint):
     catalog = tmp_path / "catalog.yaml"
     catalog.write_text(text)
-    refused = subprocess.run(
-        [*CYBERIMAGE, "serve", "--port", str(free_port()), "--catalog", str(catalog), "--data-dir", str(tmp_path / "data")],
-        capture_output=True,
-        text=True,
-        timeout=WAIT_SECONDS,
-    )
-    assert refused.returncode == 1
-    assert complaint in refused.stdout
-    assert "Traceback" not in refused.stdout + refused.stderr
+    printed = refused("--port", str(free_port()), "--catalog", str(catalog), "--data-dir", str(tmp_path / "data"))
+    assert complaint in printed
 
 
 def test_a_data_folder_that_is_a_file_is_one_line_at_start(tmp_path):
     (tmp_path / "data").write_text("")
-    refused = subprocess.run(
-        [*CYBERIMAGE, "serve", "--port", str(free_port()), "--data-dir", str(tmp_path / "data")],
-        capture_output=True,
-        text=True,
-        timeout=WAIT_SECONDS,
-    )
-    assert refused.returncode == 1
-    assert refused.stdout.count("\n") == 1
-    assert "a file is in the place of a folder" in refused.stdout
+    printed = refused("--port", str(free_port()), "--data-dir", str(tmp_path / "data"))
+    assert "a file is in the place of a folder" in printed

@@ -300,3 +300,23 @@ class TestModels:
 
         assert models["fast"]["step_config"] == {"fixed_steps": 2}
         assert set(models["large"]["step_config"]["steps"]) == {"min", "max", "default"}
+
+
+class TestIdempotencyKey:
+    async def test_a_repeated_request_is_one_job(self, service):
+        body = {"model_id": "shapes", "prompt": PROMPT}
+        answers = [
+            (await service.http.post("/api/generate", json=body, headers={"Idempotency-Key": key})).json()["job_id"]
+            for key in ("first", "first", "second")
+        ]
+        assert answers[0] == answers[1] != answers[2]
+        assert (await service.http.get("/api/queue")).json()["total"] == 2
+
+    async def test_the_key_of_another_request_is_refused(self, service):
+        headers = {"Idempotency-Key": "first"}
+        body = {"model_id": "shapes", "prompt": PROMPT, "settings": {"seed": 1}}
+        assert (await service.http.post("/api/generate", json=body, headers=headers)).status_code == 200
+        for other in ({"prompt": "a blue ring"}, {"settings": {"seed": 2}}):
+            answer = await service.http.post("/api/generate", json=body | other, headers=headers)
+            assert "another request" in sentence(answer, 409)
+        assert (await service.http.get("/api/queue")).json()["total"] == 1
