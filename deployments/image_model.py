@@ -28,6 +28,7 @@ from deployments.jobs.records import Claim, JobPhase, JobState, NewImage
 from deployments.progress import JobProgress, ProgressReporter
 from deployments.storage.base import Storage
 from deployments.storage.image_file import encode_png, image_id, image_key
+from deployments.version import package_version
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class ImageModel:
             logger.error("Model %s is unavailable: %s", model_id, error)  # noqa: TRY400 - one line, no traceback
         else:
             self._weights = _weights_of(entry)
+            self._sampler = type(pipeline.scheduler).__name__ if hasattr(pipeline, "scheduler") else None
             self._engine = Engine(pipeline, max_batch=entry.max_batch, name=f"engine-{model_id}")
 
     async def generate(self, claim: Claim) -> None:
@@ -186,7 +188,9 @@ class ImageModel:
             "total_images": request.settings.num_images,
             "job_id": claim.job_id,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "sampler": self._sampler,
             "weights": self._weights,
+            "version": package_version(),
             "versions": {
                 "diffusers": diffusers.__version__,
                 "torch": torch.__version__,

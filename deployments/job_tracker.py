@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypedDict, TypeVar
 
 import ray
@@ -24,6 +23,7 @@ from deployments.jobs.images import GalleryPage
 from deployments.jobs.records import Claim, Image, Job, JobRequest, NewImage, ProgressReport
 from deployments.jobs.store import Clock, JobStore, utc_now
 from deployments.jobs.wakeups import Wakeups
+from deployments.version import package_version
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +52,7 @@ class TrackerSettings(TypedDict):
 
 def fingerprint(settings: TrackerSettings) -> str:
     """Return a digest of the package's version and the settings."""
-    try:
-        package = version("cyberimage")
-    except PackageNotFoundError:  # run from a source tree
-        package = "unknown"
-    told = [package, {**settings, "lease_seconds": float(settings["lease_seconds"])}]  # 60 is 60.0
+    told = [package_version(), {**settings, "lease_seconds": float(settings["lease_seconds"])}]  # 60 is 60.0
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

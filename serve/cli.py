@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from deployments.version import package_version
 from serve.client import DEFAULT_URL, Client, ConnectionLostError, JobStatus, ServiceError
 
 FAILURE = 1
@@ -49,11 +49,7 @@ def main() -> None:
 def _show_version(wanted: bool) -> None:
     if not wanted:
         return
-    try:
-        version = metadata.version("cyberimage")
-    except metadata.PackageNotFoundError:
-        version = "(not installed as a package)"
-    typer.echo(f"cyberimage {version}")
+    typer.echo(f"cyberimage {package_version()}")
     raise typer.Exit
 
 

@@ -21,6 +21,9 @@ _BATCH = 32
 _DRAWINGS_PER_SCENE = 6
 _DROPPED_CAPTIONS = 0.1
 _SHAPE_WEIGHT = 3.0
+_TIMESTEPS = 1000
+_NOISY_FROM = 400
+_NOISY_SHARE = 0.75
 _TEXT_WIDTH = 128
 
 
@@ -31,6 +34,7 @@ def build_scheduler() -> DDIMScheduler:
     from there and ignores the words (Lin et al., https://arxiv.org/abs/2305.08891).
     """
     return DDIMScheduler(
+        num_train_timesteps=_TIMESTEPS,
         beta_schedule="scaled_linear",
         beta_start=0.00085,
         beta_end=0.012,
@@ -93,15 +97,32 @@ class Denoiser(torch.nn.Module):
         return prediction
 
 
+def start_denoiser(tokenizer: CLIPTokenizer, seed: int, finished: Path | None = None) -> Denoiser:
+    """A denoiser to train: untrained, or with the weights of a finished pipeline.
+
+    Args:
+        tokenizer: Of the language.
+        seed: Of the untrained weights.
+        finished: A folder in diffusers format.
+    """
+    torch.manual_seed(seed)
+    denoiser = Denoiser(tokenizer)
+    if finished is not None:
+        unet = UNet2DConditionModel.from_pretrained(finished / "unet", torch_dtype=torch.float32)
+        text_encoder = CLIPTextModel.from_pretrained(finished / "text_encoder", dtype=torch.float32)
+        denoiser.unet.load_state_dict(unet.state_dict())
+        denoiser.text_encoder.load_state_dict(text_encoder.state_dict())
+    return denoiser
+
+
 def train_denoiser(
-    checkpoint: Path, steps: int, seed: int, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer
+    denoiser: Denoiser, checkpoint: Path, steps: int, seed: int, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer
 ) -> Denoiser:
     """Train on velocities (Salimans and Ho, https://arxiv.org/abs/2202.00512); returns the averaged weights."""
-    torch.manual_seed(seed)
     scenes = split_scenes()[0] * _DRAWINGS_PER_SCENE
     latents, shape_cells = _encode_once(checkpoint.with_name("latents.pt"), autoencoder, scenes, seed)
     scheduler = build_scheduler()
-    denoiser = Denoiser(tokenizer).train()
+    denoiser.train()
     average = EMAModel(denoiser.parameters(), decay=0.9995, use_ema_warmup=True, power=0.75)
 
     def loss_of_step(generator: torch.Generator) -> torch.Tensor:
@@ -110,7 +131,7 @@ def train_denoiser(
         captions = [_caption_or_nothing(scenes[index], chance) for index in chosen.tolist()]
         clean = latents[chosen]
         noise = torch.randn(clean.shape, generator=generator)
-        timesteps = torch.randint(scheduler.config.num_train_timesteps, (_BATCH,), generator=generator)
+        timesteps = _draw_timesteps(generator)
         velocity = denoiser(scheduler.add_noise(clean, noise, timesteps), timesteps, tokenize(tokenizer, captions))
         # Most cells are plain background, which is soon learned; the few of the shape carry what is hard.
         weight = 1 + _SHAPE_WEIGHT * shape_cells[chosen]
@@ -118,10 +139,17 @@ def train_denoiser(
         return (error * weight).sum() / (LATENT_CHANNELS * weight.sum()) + denoiser.place_probes.loss()
 
     parts: dict[str, Any] = {"denoiser": denoiser, "average": average}
-    stage = Stage(checkpoint, steps, learning_rate=8e-4, decay_from=0.5, seed=seed)
+    stage = Stage(checkpoint, steps, learning_rate=8e-4, decay_from=0.7, seed=seed)
     stage.run(parts, list(denoiser.parameters()), loss_of_step, lambda: average.step(denoiser.parameters()))
     average.copy_to(denoiser.parameters())
     return denoiser.eval()
+
+
+def _draw_timesteps(generator: torch.Generator) -> torch.Tensor:
+    """Mostly noisy ones: what goes where is decided there, while the rest is soon learned."""
+    noisy = torch.randint(_NOISY_FROM, _TIMESTEPS, (_BATCH,), generator=generator)
+    clear = torch.randint(0, _NOISY_FROM, (_BATCH,), generator=generator)
+    return torch.where(torch.rand(_BATCH, generator=generator) < _NOISY_SHARE, noisy, clear)
 
 
 def _encode_once(

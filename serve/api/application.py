@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
+from deployments.version import package_version
 from serve.api import cyberimage
 from serve.api.documentation import TAGS, add_documentation
 from serve.api.errors import add_error_handlers
@@ -50,11 +50,3 @@ def build_api(
     add_page(app)
     add_documentation(app)
     return app
-
-
-def package_version() -> str:
-    """The installed version of the project."""
-    try:
-        return version("cyberimage")
-    except PackageNotFoundError:
-        return "0"
