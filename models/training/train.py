@@ -64,7 +64,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, default=Path("training-runs/shapes"), help="where checkpoints are kept")
     parser.add_argument("--start-from", type=Path, help="a finished pipeline whose training goes on")
     parser.add_argument("--autoencoder-steps", type=int, default=8_500)
-    parser.add_argument("--denoiser-steps", type=int, default=6_000)
+    parser.add_argument("--denoiser-steps", type=int, default=12_000)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     return parser.parse_args()
 
