@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from job_samples import LEASE, LIMIT, Clock, claimed, processing, report, request, state, submitted
 
 from deployments.jobs.exceptions import QueueFullError, UnknownJobError
 from deployments.jobs.records import Claim, Job, JobPhase, JobState
 from deployments.jobs.store import JobStore
+from tests.unit.job_samples import LEASE, LIMIT, Clock, claimed, processing, report, request, state, submitted
 
 
 @pytest.fixture

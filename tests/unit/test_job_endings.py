@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from job_samples import Clock, claimed, image, processing, state, submitted
 
 from deployments.jobs.records import JobState
 from deployments.jobs.store import JobStore
+from tests.unit.job_samples import Clock, claimed, image, processing, state, submitted
 
 
 @pytest.fixture

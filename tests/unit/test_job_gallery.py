@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from job_samples import Clock, claimed, image, processing, state, submitted
 
 from deployments.jobs.exceptions import UnknownImageError
 from deployments.jobs.records import JobState
 from deployments.jobs.store import JobStore
+from tests.unit.job_samples import Clock, claimed, image, processing, state, submitted
 
 
 @pytest.fixture

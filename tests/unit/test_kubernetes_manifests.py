@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 from packaging.requirements import Requirement
-from serve_schema import config_problems
+
+from tests.unit.serve_schema import config_problems
 
 PROJECT = Path(__file__).parents[2]
 FOLDER = PROJECT / "k8s"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from serve_schema import config_problems
 
 from deployments.catalog import load_catalog
 from deployments.settings import load_settings
+from tests.unit.serve_schema import config_problems
 
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "serve_config.yaml").read_text(encoding="utf-8")
