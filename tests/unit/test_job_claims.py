@@ -9,19 +9,7 @@ import pytest
 from deployments.jobs.exceptions import QueueFullError, UnknownJobError
 from deployments.jobs.records import Claim, Job, JobPhase, JobState
 from deployments.jobs.store import JobStore
-from tests.unit.job_samples import LEASE, LIMIT, Clock, claimed, processing, report, request, state, submitted
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path, clock):
-    store = await JobStore.open(f"sqlite+aiosqlite:///{tmp_path}/jobs.db", clock)
-    yield store
-    await store.close()
+from tests.unit.job_samples import LEASE, LIMIT, claimed, processing, report, request, state, submitted
 
 
 class TestSubmit:

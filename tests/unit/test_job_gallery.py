@@ -7,19 +7,7 @@ import pytest
 from deployments.jobs.exceptions import UnknownImageError
 from deployments.jobs.records import JobState
 from deployments.jobs.store import JobStore
-from tests.unit.job_samples import Clock, claimed, image, processing, state, submitted
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path, clock):
-    store = await JobStore.open(f"sqlite+aiosqlite:///{tmp_path}/jobs.db", clock)
-    yield store
-    await store.close()
+from tests.unit.job_samples import claimed, image, processing, state, submitted
 
 
 class TestImages:
