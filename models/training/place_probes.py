@@ -17,8 +17,8 @@ class PlaceProbes(torch.nn.Module):
 
     A U-Net has no positional embedding. Convolutions can learn the place of a cell from the padding at the borders, but
     words such as *left* move as much paint to one side as they take from the other: as long as places are unknown,
-    their gradient vanishes, and nothing makes them known. The probes break that symmetry. They leave with the end of
-    the training; the U-Net stays a stock one.
+    their gradients should about cancel out. The probes are there to break that symmetry. They leave with the end of the
+    training; the U-Net stays a stock one.
 
     Args:
         unet: Its attention blocks are watched.
