@@ -23,6 +23,8 @@ from deployments.jobs.images import GalleryPage
 from deployments.jobs.records import Claim, Image, Job, JobRequest, NewImage, ProgressReport
 from deployments.jobs.store import Clock, JobStore, utc_now
 from deployments.jobs.wakeups import Wakeups
+from deployments.model_state import ModelCondition, ModelConditions
+from deployments.previews import Previews
 from deployments.version import package_version
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ TRACKER_NAMESPACE = "cyberimage"
 
 # Long polls of every ingress replica and every watching client sit in the actor at once.
 MAX_CONCURRENCY = 1000
+PREVIEWED_JOBS = 1000
 REPLACE_ATTEMPTS = 50
 REPLACE_PAUSE_SECONDS = 0.2
 DESCRIBE_TIMEOUT_SECONDS = 60.0
@@ -76,7 +79,7 @@ class JobTracker:
         queue_limit: Pending jobs of all models above which submits are refused.
         max_attempts: Claims of a job after which it fails instead of being put back.
         lease_seconds: How long a claim holds without a report.
-        clock: Gives the time as an aware datetime.
+        clock: Gives the time as an aware datetime; None for the database's own clock.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class JobTracker:
         queue_limit: int = 1000,
         max_attempts: int = 3,
         lease_seconds: float = 60.0,
-        clock: Clock = utc_now,
+        clock: Clock | None = None,
     ) -> None:
         self._settings = TrackerSettings(
             database_url=database_url,
@@ -100,6 +103,8 @@ class JobTracker:
         self._opened: JobStore | None = None
         self._reaper: asyncio.Task[None] | None = None
         self._wakeups = Wakeups()
+        self._models = ModelConditions(clock or utc_now)
+        self._previews = Previews(PREVIEWED_JOBS)
 
     async def _store(self) -> JobStore:
         async with self._opening:
@@ -128,6 +133,14 @@ class JobTracker:
         else:
             database = "ok"
         return {"fingerprint": fingerprint(self._settings), "pid": os.getpid(), "database": database}
+
+    async def announce_model(self, model_id: str, fingerprint: str, load_failure: str) -> None:
+        """Note what a copy of a model says of itself, as :meth:`ModelConditions.note`; kept in memory only."""
+        self._models.note(model_id, fingerprint, load_failure)
+
+    async def model_conditions(self, fingerprints: Mapping[str, str]) -> dict[str, ModelCondition]:
+        """Return the condition of each model of a catalog, by its entries' fingerprints."""
+        return self._models.of(fingerprints)
 
     async def submit(self, job_id: str, request: JobRequest) -> Job:
         """Put a job into the queue, or return the one that already has this id."""
@@ -176,6 +189,8 @@ class JobTracker:
         """Note where jobs stand, renew their leases, and return the ids of those that the reporter must stop."""
         stop = await (await self._store()).report(reports, self._lease)
         for report in reports:
+            if report.preview is not None and report.job_id not in stop:
+                self._previews.keep(report.job_id, report.preview)
             self._wakeups.wake(_topic(report.job_id))
         return stop
 
@@ -213,6 +228,14 @@ class JobTracker:
             logger.warning("The lease of job %s had lapsed", job_id)
             self._attempt_ended(job_id)
         return reaped
+
+    async def has_preview(self, job_id: str) -> bool:
+        """Return whether :meth:`preview` has something to show."""
+        return self._previews.get(job_id) is not None
+
+    async def preview(self, job_id: str) -> bytes | None:
+        """Return what a job's image looks like so far, as a small WebP; None where that is not known."""
+        return self._previews.get(job_id)
 
     async def images_of(self, job_id: str) -> list[Image]:
         """Return a job's images by their index."""

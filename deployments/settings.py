@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         default=None,
         pattern=r"^[a-z0-9]+(\+[a-z0-9]+)?://",
         repr=False,  # it may hold a password
-        description="SQLAlchemy URL of the job store; empty: cyberimage.db, an SQLite file, in data_dir.",
+        description="URL of the job database, SQLite or PostgreSQL; empty: cyberimage.db, an SQLite file, in data_dir.",
     )
     ingress_replicas: int = Field(default=1, ge=1, description="Copies of the HTTP ingress.")
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024, description="Largest request body, in bytes.")

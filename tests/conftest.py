@@ -1,12 +1,14 @@
-"""One Ray cluster and one service for all tests of a session that need them."""
+"""One Ray cluster, one service and one PostgreSQL server for all tests of a session that need them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from serve.launcher import prepare_environment
+from tests.postgresql import PostgresqlServer, find_programs
 from tests.service import APP_NAME, Service, free_port
 
 LEASE_SECONDS = 5.0
@@ -36,3 +38,19 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     serve.run(build_app(arguments), name=APP_NAME, route_prefix="/")
     yield Service(f"http://127.0.0.1:{port}", data_dir)
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL server of this session."""
+    programs = find_programs()
+    if programs is None:
+        reason = "PostgreSQL is not installed: install it, or name the folder of initdb in POSTGRESQL_BIN"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    server = PostgresqlServer(programs)
+    server.start()
+    yield server
+    server.stop("immediate")
+    server.remove()

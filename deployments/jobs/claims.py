@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import RowMapping, select, update
 
-from deployments.jobs.queue import in_turn
+from deployments.jobs.change import Change
+from deployments.jobs.lanes import await_lane, newest_turn, next_jobs
 from deployments.jobs.records import Claim, JobPhase, JobState, ProgressReport
 from deployments.jobs.rows import lock_job, request_of
 from deployments.jobs.tables import jobs
@@ -26,37 +26,32 @@ class Lease:
 
 @dataclass(frozen=True)
 class Claims:
-    """What those who run jobs do before they end, within one transaction at one time."""
+    """What those who run jobs do before they end, within one transaction."""
 
-    connection: AsyncConnection
-    now: datetime
+    change: Change
 
     async def claim(self, capacity: Mapping[str, int], lease: Lease) -> list[Claim]:
         """See :meth:`JobStore.claim`."""
         earlier = await self._claimed_by(lease)
         if earlier:
             return await self._renew(earlier, lease)
-        turn = await self.connection.scalar(select(func.max(jobs.c.turn))) or 0
-        claims = []
-        for model_id, free in capacity.items():
-            if free < 1:
-                continue
-            for job_id in (await self.connection.scalars(in_turn(model_id).limit(free))).all():
-                turn += 1
-                claim = await self._take(job_id, lease, turn)
-                if claim is not None:
-                    claims.append(claim)
+        free = {model_id: count for model_id, count in sorted(capacity.items()) if count > 0}
+        claims = await self._take_next(free, lease)
+        if not claims:
+            model_id = await await_lane(self.change.connection, list(free))
+            if model_id is not None:
+                claims = await self._take_next({model_id: free[model_id]}, lease)
         return claims
 
     async def report(self, reports: Iterable[ProgressReport], lease_until: datetime) -> set[str]:
         """See :meth:`JobStore.report`."""
         stop = set()
-        for report in reports:
-            row = await lock_job(self.connection, report.job_id)
+        for report in sorted(reports, key=lambda report: report.job_id):  # locked in one order by all
+            row = await lock_job(self.change.connection, report.job_id)
             if row is None or not is_current(row, report.fence) or row["cancel_requested"]:
                 stop.add(report.job_id)
                 continue
-            await self.connection.execute(
+            await self.change.connection.execute(
                 update(jobs)
                 .where(jobs.c.id == report.job_id)
                 .values(
@@ -68,33 +63,41 @@ class Claims:
         return stop
 
     async def _claimed_by(self, lease: Lease) -> list[RowMapping]:
-        found = await self.connection.execute(
+        found = await self.change.connection.execute(
             select(jobs)
             .where(jobs.c.claim_id == lease.claim_id, jobs.c.holder == lease.holder)
-            .order_by(jobs.c.turn)
+            .order_by(jobs.c.id)
             .with_for_update()
         )
-        return list(found.mappings())
+        return sorted(found.mappings(), key=lambda row: row["turn"])
 
     async def _renew(self, rows: Iterable[RowMapping], lease: Lease) -> list[Claim]:
         current = [row for row in rows if row["state"] == JobState.PROCESSING]
-        await self.connection.execute(
+        await self.change.connection.execute(
             update(jobs).where(jobs.c.id.in_([row["id"] for row in current])).values(lease_until=lease.until)
         )
         return [claim_of(row) for row in current]
 
-    async def _take(self, job_id: str, lease: Lease, turn: int) -> Claim | None:
-        # Where writers do not exclude each other, another one may have been faster: then no row matches.
-        taken = await self.connection.execute(
+    async def _take_next(self, free: Mapping[str, int], lease: Lease) -> list[Claim]:
+        turn = await newest_turn(self.change.connection)
+        claims = []
+        for model_id, count in free.items():
+            for job_id in await next_jobs(self.change.connection, model_id, count):
+                turn += 1
+                claims.append(await self._take(job_id, lease, turn))
+        return claims
+
+    async def _take(self, job_id: str, lease: Lease, turn: int) -> Claim:
+        taken = await self.change.connection.execute(
             update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.state == JobState.PENDING)
+            .where(jobs.c.id == job_id)
             .values(
                 state=JobState.PROCESSING,
                 phase=JobPhase.PREPARING,
                 step=0,
                 attempts=jobs.c.attempts + 1,
                 message="",
-                started_at=self.now,
+                started_at=self.change.now,
                 holder=lease.holder,
                 claim_id=lease.claim_id,
                 lease_until=lease.until,
@@ -102,8 +105,9 @@ class Claims:
             )
             .returning(jobs)
         )
-        row = taken.mappings().one_or_none()
-        return None if row is None else claim_of(row)
+        row = taken.mappings().one()
+        self.change.ledger.claimed(row)
+        return claim_of(row)
 
 
 def _later(noted: str | None, reported: JobPhase) -> JobPhase:

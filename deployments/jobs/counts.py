@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.records import JobState, Record
-from deployments.jobs.tables import jobs
+from deployments.jobs.tables import jobs, tallies
 
 
 class StateCounts(Record):
@@ -45,38 +44,40 @@ class DetailedCounts(QueueCounts):
     """Failed jobs as a share (0 to 1) of the completed and the failed ones; 0 where there is none."""
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What is counted, within one transaction at one time."""
-
-    connection: AsyncConnection
-    now: datetime
-
-    async def by_state(self) -> QueueCounts:
-        """See :meth:`JobStore.counts`."""
-        found = await self.connection.execute(
-            select(jobs.c.state, jobs.c.model_id, func.count()).group_by(jobs.c.state, jobs.c.model_id)
+async def count_by_state(connection: AsyncConnection) -> QueueCounts:
+    """See :meth:`JobStore.counts`."""
+    found = await connection.execute(
+        select(tallies.c.state, tallies.c.model_id, func.sum(tallies.c.jobs)).group_by(
+            tallies.c.state, tallies.c.model_id
         )
-        total: Counter[str] = Counter()
-        models: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        for state, model_id, count in found:
-            total[state] += count
-            models[model_id][state] = count
-        of_models = {model_id: StateCounts(**counts) for model_id, counts in sorted(models.items())}
-        return QueueCounts(**total, models=of_models)
+    )
+    total: Counter[str] = Counter()
+    models: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for state, model_id, count in found:
+        total[state] += count
+        models[model_id][state] = count
+    of_models = {model_id: StateCounts(**counts) for model_id, counts in sorted(models.items())}
+    return QueueCounts(**total, models=of_models)
 
-    async def detailed(self) -> DetailedCounts:
-        """See :meth:`JobStore.detailed_counts`."""
-        counts = await self.by_state()
-        since = self.now - timedelta(hours=24)
-        recent = await self.connection.scalar(select(func.count()).where(jobs.c.created_at > since))
-        average = await self.connection.scalar(
-            select(func.avg(jobs.c.processing_seconds)).where(jobs.c.state == JobState.COMPLETED)
-        )
-        ended = counts.completed + counts.failed
-        return DetailedCounts(
-            **dict(counts),
-            recent_24h=recent or 0,
-            avg_processing_time_seconds=average or 0.0,
-            failure_rate=counts.failed / ended if ended else 0.0,
-        )
+
+async def count_in_detail(connection: AsyncConnection, now: datetime) -> DetailedCounts:
+    """See :meth:`JobStore.detailed_counts`."""
+    counts = await count_by_state(connection)
+    since = now - timedelta(hours=24)
+    recent = await connection.scalar(select(func.count()).where(jobs.c.created_at > since))
+    average = await connection.scalar(
+        select(func.avg(jobs.c.processing_seconds)).where(jobs.c.state == JobState.COMPLETED)
+    )
+    ended = counts.completed + counts.failed
+    return DetailedCounts(
+        **dict(counts),
+        recent_24h=recent or 0,
+        avg_processing_time_seconds=average or 0.0,
+        failure_rate=counts.failed / ended if ended else 0.0,
+    )
+
+
+async def pending_jobs(connection: AsyncConnection) -> int:
+    """Return how many jobs of all models are pending."""
+    pending = select(func.sum(tallies.c.jobs)).where(tallies.c.state == JobState.PENDING)
+    return await connection.scalar(pending) or 0

@@ -3,62 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, func, insert, select, update
+from sqlalchemy import RowMapping, insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from deployments.jobs.change import Change
+from deployments.jobs.counts import pending_jobs
 from deployments.jobs.exceptions import QueueFullError, UnknownJobError
+from deployments.jobs.lanes import join_lane, position_of
 from deployments.jobs.records import Job, JobRequest, JobState
 from deployments.jobs.rows import find_job, job_of, lock_job
 from deployments.jobs.tables import jobs
 
 
-def in_turn(model_id: str) -> Select[Any]:
-    """Ids of a model's pending jobs in the order in which they are claimed, with their ``position`` from 1.
-
-    Round robin: every client's oldest job before anybody's second one. Within a round the client goes first whose last
-    turn at this model was longest ago, then the older job.
-    """
-    pending = (
-        select(
-            jobs.c.id,
-            jobs.c.client,
-            jobs.c.number,
-            func.row_number().over(partition_by=jobs.c.client, order_by=jobs.c.number).label("round"),
-        )
-        .where(jobs.c.state == JobState.PENDING, jobs.c.model_id == model_id)
-        .subquery()
-    )
-    last_turn = (
-        select(func.max(jobs.c.turn))
-        .where(jobs.c.model_id == model_id, jobs.c.client == pending.c.client)
-        .scalar_subquery()
-    )
-    order = (pending.c.round, last_turn, pending.c.number)
-    return select(pending.c.id, func.row_number().over(order_by=order).label("position")).order_by("position")
-
-
 @dataclass(frozen=True)
 class Queue:
-    """What clients do with jobs, within one transaction at one time."""
+    """What clients do with jobs, within one transaction."""
 
-    connection: AsyncConnection
-    now: datetime
+    change: Change
 
     async def submit(self, job_id: str, request: JobRequest, queue_limit: int) -> Job:
         """See :meth:`JobStore.submit`."""
-        existing = await lock_job(self.connection, job_id)
+        connection = self.change.connection
+        existing = await lock_job(connection, job_id)
         if existing is not None:
             return job_of(existing)
-        waiting = await self.connection.scalar(
-            select(func.count()).select_from(jobs).where(jobs.c.state == JobState.PENDING)
-        )
-        if (waiting or 0) >= queue_limit:
+        if await pending_jobs(connection) >= queue_limit:
             raise QueueFullError(f"The queue is full ({queue_limit} jobs wait); try again later.")
         settings = request.settings
-        added = await self.connection.execute(
+        place = await join_lane(connection, request.model_id, request.client)
+        self.change.ledger.added(request.model_id)
+        added = await connection.execute(
             insert(jobs)
             .values(
                 id=job_id,
@@ -70,38 +46,41 @@ class Queue:
                 search_text=f"{request.prompt}\n{request.model_id}".casefold(),
                 state=JobState.PENDING,
                 total_steps=settings.num_images * settings.num_inference_steps,
-                created_at=self.now,
+                created_at=self.change.now,
+                place=place,
             )
             .returning(jobs)
         )
         return job_of(added.mappings().one())
 
-    async def position(self, job_id: str) -> int | None:
-        """See :meth:`JobStore.queue_position`."""
-        job = known(await find_job(self.connection, job_id), job_id)
-        if job.state is not JobState.PENDING:
-            return None
-        order = in_turn(job.request.model_id).subquery()
-        return await self.connection.scalar(select(order.c.position).where(order.c.id == job_id))
-
     async def cancel(self, job_id: str) -> Job:
         """See :meth:`JobStore.cancel`."""
-        job = known(await lock_job(self.connection, job_id), job_id)
+        row = known(await lock_job(self.change.connection, job_id), job_id)
         changes: dict[str, Any]
-        if job.state is JobState.PENDING:
-            changes = {"state": JobState.CANCELLED, "message": "Cancelled while it waited.", "completed_at": self.now}
-        elif job.state is JobState.PROCESSING:
+        if row["state"] == JobState.PENDING:
+            message, now = "Cancelled while it waited.", self.change.now
+            changes = {"state": JobState.CANCELLED, "message": message, "completed_at": now}
+            self.change.ledger.moved(row, JobState.PENDING, JobState.CANCELLED)
+        elif row["state"] == JobState.PROCESSING:
             changes = {"cancel_requested": True}
         else:
-            return job
-        changed = await self.connection.execute(
+            return job_of(row)
+        changed = await self.change.connection.execute(
             update(jobs).where(jobs.c.id == job_id).values(**changes).returning(jobs)
         )
         return job_of(changed.mappings().one())
 
 
-def known(row: RowMapping | None, job_id: str) -> Job:
-    """Return the record of a row, or raise :class:`UnknownJobError` where there is none."""
+async def queue_position(connection: AsyncConnection, job_id: str) -> int | None:
+    """See :meth:`JobStore.queue_position`."""
+    position = await position_of(connection, job_id)
+    if position is None:
+        known(await find_job(connection, job_id), job_id)
+    return position
+
+
+def known(row: RowMapping | None, job_id: str) -> RowMapping:
+    """Return a job's row, or raise :class:`UnknownJobError` where there is none."""
     if row is None:
         raise UnknownJobError(f"There is no job {job_id}.")
-    return job_of(row)
+    return row

@@ -57,6 +57,14 @@ class GenerationSettings(Record):
         None
     )
 
+    scheduler: Annotated[str | None, Field(description="A scheduler class; None for the model's own.")] = None
+    deterministic: Annotated[bool, Field(description="Whether the bytes must not depend on who else is served.")] = (
+        False
+    )
+    step_cache: Annotated[
+        float, Field(ge=0, description="Relative change below which a step skips most of the denoiser; 0: none does.")
+    ] = 0.0
+
     def seed_of(self, index: int) -> int:
         """The seed of one image of the job."""
         return (self.seed + index) % 2**63
@@ -105,6 +113,7 @@ class ProgressReport(Record):
     fence: int
     phase: JobPhase
     step: int = 0
+    preview: Annotated[bytes | None, Field(repr=False, description="A small WebP of what it is becoming.")] = None
 
 
 class NewImage(Record):

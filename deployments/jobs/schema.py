@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.database import Database
 from deployments.jobs.exceptions import StoreUnavailableError
@@ -17,25 +18,32 @@ from deployments.jobs.exceptions import StoreUnavailableError
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-async def migrate(url: str) -> None:
-    """Upgrade the database at ``url`` to the newest schema; harmless when it is there already, or under way elsewhere.
+async def migrate(url: str, revision: str = "head") -> None:
+    """Upgrade the database at ``url``; harmless when it is there already, or under way elsewhere.
+
+    Args:
+        url: An SQLAlchemy URL with an async driver.
+        revision: The schema to upgrade to: ``head``, the newest one, or the number of an earlier one.
 
     Raises:
         StoreUnavailableError: The database is missing, read-only, damaged, or of a newer version of CyberImage.
     """
     database = Database(url)
     try:
-        await upgrade(database)
+        await upgrade(database, revision)
     finally:
         await database.close()
 
 
-async def upgrade(database: Database) -> None:
+async def upgrade(database: Database, revision: str = "head") -> None:
     """As :func:`migrate`, for a database that stays open."""
-    # The write transaction makes a second process wait, and find the work done.
-    async with database.write() as connection:
+
+    async def work(connection: AsyncConnection) -> None:
         if not await connection.run_sync(_is_current, database.name):
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(_upgrade, revision)
+
+    # A second process waits, and finds the work done.
+    await database.upgrade(work)
 
 
 def _config() -> Config:
@@ -57,7 +65,7 @@ def _is_current(connection: Connection, name: str) -> bool:
     return set(found) == set(script.get_heads())
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, revision: str) -> None:
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 
@@ -54,6 +55,10 @@ metadata = MetaData(
     }
 )
 
+# Conditions of partial indexes, word for word as the queries have them: a parameter would not be recognized.
+HAS_LEFT = text("state <> 'pending'")
+WAITS = text("pending > 0")
+
 jobs = Table(
     "jobs",
     metadata,
@@ -80,13 +85,37 @@ jobs = Table(
     Column("claim_id", String(64), nullable=False, default=""),
     Column("lease_until", UtcDateTime),
     Column("turn", Integer, nullable=False, default=0, comment="Rises with every claim; 0 before the first."),
-    # The claim walks one model's pending jobs, the reaper the processing ones, and the counts need no table row.
-    Index("ix_jobs_queue", "state", "model_id", "client", "number"),
-    # A client's newest turn at a model decides who is next.
-    Index("ix_jobs_turns", "model_id", "client", "turn"),
-    Index("ix_jobs_turn", "turn"),
+    Column("place", Integer, nullable=False, server_default="0", comment="In its lane, from 1: rises with its age."),
+    # The claim takes a lane's oldest pending jobs, and the reaper looks at all processing ones.
+    Index("ix_jobs_queue", "state", "model_id", "client", "place"),
+    # How many have left a lane ahead of a job, of which there are few, tells its position.
+    Index("ix_jobs_left", "model_id", "client", "place", sqlite_where=HAS_LEFT, postgresql_where=HAS_LEFT),
     Index("ix_jobs_claim_id", "claim_id"),
     Index("ix_jobs_created_at", "created_at"),
+)
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("number", Integer, primary_key=True, comment="Rises with every client that is new at a model."),
+    Column("model_id", String(255), nullable=False),
+    Column("client", String(255), nullable=False),
+    Column("pending", Integer, nullable=False, comment="Pending jobs of this client at this model."),
+    Column("places", Integer, nullable=False, comment="Places given out so far."),
+    Column("last_turn", Integer, nullable=False, comment="The newest turn of its jobs."),
+    UniqueConstraint("model_id", "client"),
+    # Who is next, and how many are ahead.
+    Index("ix_lanes_next", "model_id", "last_turn", "number", "pending", sqlite_where=WAITS, postgresql_where=WAITS),
+    Index("ix_lanes_last_turn", "last_turn"),
+)
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("state", String(16), primary_key=True),
+    Column("model_id", String(255), primary_key=True),
+    Column("shard", Integer, primary_key=True, autoincrement=False, comment="So that few writers meet at one row."),
+    Column("jobs", Integer, nullable=False, comment="Jobs in this state: the sum over the shards."),
 )
 
 images = Table(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from deployments.jobs.store import JobStore
+from tests.unit.job_databases import JobDatabases, PostgresqlDatabases, SqliteFiles
 from tests.unit.job_samples import Clock
 
 
@@ -14,9 +18,26 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobDatabases]:
+    """New databases, of each kind in turn."""
+    if request.param == "sqlite":
+        made: JobDatabases = SqliteFiles(tmp_path)
+    else:
+        made = PostgresqlDatabases(request.getfixturevalue("postgresql"))
+    yield made
+    made.remove()
+
+
 @pytest.fixture
-async def store(tmp_path, clock):
-    """An empty store."""
-    store = await JobStore.open(f"sqlite+aiosqlite:///{tmp_path}/jobs.db", clock)
+def database_url(databases: JobDatabases) -> str:
+    """The URL of a job database without jobs, of each kind in turn."""
+    return databases.create()
+
+
+@pytest.fixture
+async def store(database_url, clock):
+    """An empty store, on each kind of database in turn."""
+    store = await JobStore.open(database_url, clock)
     yield store
     await store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -125,6 +126,29 @@ class TestClaim:
         await claimed(store, "1")
         assert [await store.queue_position(job_id) for job_id in ("a1", "b1", "a2")] == [None, 1, 2]
 
+    async def test_queue_position_passes_over_what_has_left(self, store):
+        await submitted(store, "a1", "a2", "a3", "a4", "a5", client="ann")
+        await submitted(store, "b1", "b2", "b3", "b4", client="bob")
+        await submitted(store, "c1", client="cat")
+        (claim,) = await claimed(store, "1")
+        await store.cancel("a3")
+        await store.cancel("b2")
+        await store.release(claim.job_id, claim.fence, "gone.", 3)
+        waiting = ["a1", "a2", "a4", "a5", "b1", "b3", "b4", "c1"]
+        positions = {await store.queue_position(job_id): job_id for job_id in waiting}
+        in_order = [(await claimed(store, f"claim {n}"))[0].job_id for n in range(len(waiting))]
+        assert [positions[n + 1] for n in range(len(waiting))] == in_order
+        assert in_order == ["b1", "c1", "a1", "b3", "a2", "b4", "a4", "a5"]
+
+    async def test_many_are_claimed_in_the_order_of_single_claims(self, store):
+        for model_id in ("tiny", "huge"):
+            for client, count in (("ann", 4), ("bob", 1), ("cat", 3)):
+                jobs = (f"{model_id} {client}{number}" for number in range(count))
+                await submitted(store, *jobs, client=client, model_id=model_id)
+        singly = [(await claimed(store, str(n)))[0].job_id.split()[1] for n in range(8)]
+        at_once = [claim.job_id.split()[1] for claim in await claimed(store, "all", 8, model_id="huge")]
+        assert at_once == singly
+
     async def test_a_job_that_was_put_back_keeps_its_age(self, store):
         fence = await processing(store, "a")
         await submitted(store, "b")
@@ -175,16 +199,18 @@ class TestAtOnce:
     async def test_submits_and_claims_of_one_store(self, store):
         await self.submit_and_claim([store])
 
-    async def test_submits_and_claims_of_two_stores_on_one_file(self, store, tmp_path, clock):
-        other = await JobStore.open(f"sqlite+aiosqlite:///{tmp_path}/jobs.db", clock)
+    async def test_submits_and_claims_of_several_stores(self, store, database_url, clock):
+        others = [await JobStore.open(database_url, clock) for _ in range(3)]
         try:
-            await self.submit_and_claim([store, other])
+            await self.submit_and_claim([store, *others])
         finally:
-            await other.close()
+            for other in others:
+                await other.close()
 
     async def submit_and_claim(self, stores: list[JobStore]) -> None:
+        await submitted(stores[0], *(str(number) for number in range(10)))
         calls = []
-        for number in range(20):
+        for number in range(10, 20):
             store = stores[number % len(stores)]
             calls.append(submitted(store, str(number), client=f"client {number % 3}"))
             calls.append(claimed(store, f"claim {number}"))
@@ -195,3 +221,58 @@ class TestAtOnce:
         assert (counts.pending, counts.processing) == (0, 20)
         assert {(await store.get(str(number))).attempts for number in range(20)} == {1}
         assert len(rest) < 20
+
+    async def test_claims_of_several_stores_are_fair(self, store, database_url, clock):
+        for client in ("ann", "bob", "cat"):
+            await submitted(store, *(f"{client}{number}" for number in range(10)), client=client)
+        stores = [store, *[await JobStore.open(database_url, clock) for _ in range(2)]]
+        try:
+            taken = Counter()
+            for turn in range(4):
+                claims = await asyncio.gather(*(claimed(each, f"{turn} of {n}") for n, each in enumerate(stores)))
+                taken.update(claim.request.client for made in claims for claim in made)
+        finally:
+            for other in stores[1:]:
+                await other.close()
+        assert taken.total() == 12
+        assert max(taken.values()) - min(taken.values()) <= len(stores)
+
+    async def test_submits_of_one_job_by_several_stores_make_one(self, store, database_url, clock):
+        other = await JobStore.open(database_url, clock)
+        try:
+            made = await asyncio.gather(*(each.submit("a", request(), LIMIT) for each in [store, other] * 5))
+        finally:
+            await other.close()
+        assert {job.id for job in made} == {"a"}
+        assert (await store.counts()).total == 1
+        assert [claim.job_id for claim in await claimed(store, "all", 10)] == ["a"]
+
+    async def test_many_kinds_of_calls_leave_right_counts(self, store, database_url, clock):
+        other = await JobStore.open(database_url, clock)
+        stores = [store, other]
+
+        async def live(number: int) -> None:
+            job_id, mine = str(number), stores[number % 2]
+            await submitted(mine, job_id, client=f"client {number % 4}", model_id=("tiny", "huge")[number % 2])
+            if number % 3 == 0:
+                await mine.cancel(job_id)
+            for claim in await mine.claim({"huge": 2, "tiny": 2}, "replica", f"claim {number}", LEASE):
+                match int(claim.job_id) % 4:
+                    case 0:
+                        await mine.release(claim.job_id, claim.fence, "gone.", 3)
+                    case 1:
+                        await mine.fail(claim.job_id, claim.fence, "Bad input.", retryable=False, max_attempts=3)
+                    case 2:
+                        await mine.complete(claim.job_id, claim.fence, [])
+            await mine.report([report(str(each), 1) for each in range(24)], LEASE)
+
+        try:
+            await asyncio.gather(*(live(number) for number in range(24)))
+        finally:
+            await other.close()
+        states = Counter([(await store.get(str(number))).state for number in range(24)])
+        counts = await store.counts()
+        assert {state: getattr(counts, state) for state in JobState} == {state: states[state] for state in JobState}
+        waiting = [n for n in range(24) if await state(store, str(n)) is JobState.PENDING]
+        rest = await store.claim({"huge": 50, "tiny": 50}, "replica", "the rest", LEASE)
+        assert sorted(int(claim.job_id) for claim in rest) == waiting

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from deployments.jobs.exceptions import QueueFullError, UnknownJobError
 from deployments.jobs.records import (
@@ -33,12 +32,10 @@ fences = st.integers(1, MAX_ATTEMPTS)
 
 
 class LifeCycle(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.folder = tempfile.TemporaryDirectory()
         self.now = datetime(2030, 1, 1, tzinfo=UTC)
-        url = f"sqlite+aiosqlite:///{self.folder.name}/jobs.db"
         self.store = self.runner.run(JobStore.open(url, lambda: self.now))
         self.known: dict[str, Job] = {}
         self.completed_by: dict[str, int] = {}
@@ -47,7 +44,6 @@ class LifeCycle(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.runner.run(self.store.close())
         self.runner.close()
-        self.folder.cleanup()
 
     @rule(job_id=jobs, client=st.sampled_from(["ann", "bob"]))
     def submit(self, job_id: str, client: str) -> None:
@@ -150,7 +146,10 @@ class LifeCycle(RuleBasedStateMachine):
         assert {state: getattr(counts, state) for state in JobState} == {state: states[state] for state in JobState}
 
 
-LifeCycle.TestCase.settings = settings(
-    max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestLifeCycle = LifeCycle.TestCase
+def test_any_order_of_calls(databases):
+    run_state_machine_as_test(
+        lambda: LifeCycle(databases.create()),
+        settings=settings(
+            max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -24,11 +24,11 @@ CAPACITY = {"tiny": 1}
 
 
 @pytest.fixture
-async def make_tracker(tmp_path):
+async def make_tracker(database_url):
     made = []
 
     def make(**settings) -> JobTracker:
-        made.append(JobTracker(**{"database_url": f"sqlite+aiosqlite:///{tmp_path}/jobs.db", **settings}))
+        made.append(JobTracker(**{"database_url": database_url, **settings}))
         return made[-1]
 
     yield make
@@ -166,10 +166,8 @@ class TestReaper:
 
 
 class TestSelf:
-    async def test_describes_itself(self, tracker, tmp_path):
-        settings = TrackerSettings(
-            database_url=f"sqlite+aiosqlite:///{tmp_path}/jobs.db", queue_limit=1000, max_attempts=2, lease_seconds=60
-        )
+    async def test_describes_itself(self, tracker, database_url):
+        settings = TrackerSettings(database_url=database_url, queue_limit=1000, max_attempts=2, lease_seconds=60)
         assert await tracker.describe() == {"fingerprint": fingerprint(settings), "pid": os.getpid(), "database": "ok"}
         assert fingerprint({**settings, "queue_limit": 1}) != fingerprint(settings)
 

@@ -1,0 +1,98 @@
+"""What is known of a model follows from what its copies announce, and from their silence."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from deployments.catalog import ModelEntry
+from deployments.jobs.exceptions import StoreUnavailableError
+from deployments.model_replica import announce_forever
+from deployments.model_state import ModelCondition, ModelConditions, ModelState
+
+COLD = ModelCondition(ModelState.COLD)
+READY = ModelCondition(ModelState.READY)
+FAILED = ModelCondition(ModelState.UNAVAILABLE, "There is no such folder.")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime(2030, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def conditions(clock) -> ModelConditions:
+    return ModelConditions(clock)
+
+
+def condition(conditions: ModelConditions, fingerprint: str = "one") -> ModelCondition:
+    return conditions.of({"model": fingerprint})["model"]
+
+
+def test_a_model_of_which_nobody_spoke_is_cold(conditions):
+    assert conditions.of({"a": "one", "b": "two"}) == {"a": COLD, "b": COLD}
+
+
+def test_a_loaded_copy_makes_it_ready_for_as_long_as_it_speaks(conditions, clock):
+    for _ in range(5):
+        conditions.note("model", "one", "")
+        clock.move(20)
+        assert condition(conditions) == READY
+    clock.move(30)
+    assert condition(conditions) == COLD
+
+
+def test_a_failure_is_remembered_until_a_copy_loads(conditions, clock):
+    conditions.note("model", "one", FAILED.reason)
+    clock.move(100_000)
+    assert condition(conditions) == FAILED
+    conditions.note("model", "one", "")
+    assert condition(conditions) == READY
+    clock.move(100_000)
+    assert condition(conditions) == COLD
+
+
+def test_one_loaded_copy_is_enough(conditions):
+    conditions.note("model", "one", "")
+    conditions.note("model", "one", FAILED.reason)
+    assert condition(conditions) == READY
+
+
+def test_another_entry_is_another_model(conditions):
+    conditions.note("model", "one", FAILED.reason)
+    assert condition(conditions, "two") == COLD
+
+
+def test_fingerprints_tell_entries_apart():
+    first = ModelEntry(repo="owner/name")
+    assert first.fingerprint == ModelEntry(repo="owner/name").fingerprint
+    assert first.fingerprint != ModelEntry(repo="owner/name", dtype="float16").fingerprint
+
+
+async def test_a_copy_goes_on_announcing_when_the_tracker_was_away():
+    heard: list[tuple[str, str, str]] = []
+    twice = asyncio.Event()
+
+    class Tracker:
+        async def announce_model(self, *told: str) -> None:
+            heard.append(told)
+            if len(heard) == 1:
+                raise StoreUnavailableError
+            twice.set()
+
+    announcing = asyncio.create_task(announce_forever(Tracker(), "model", "one", "It failed.", every_seconds=0))
+    async with asyncio.timeout(60):
+        await twice.wait()
+    announcing.cancel()
+    assert heard[:2] == [("model", "one", "It failed.")] * 2
