@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from deployments.catalog_file import (
     CatalogError,
@@ -20,14 +21,30 @@ from deployments.catalog_file import (
     read_model_variables,
     suggestion,
 )
+from deployments.catalog_limits import GuidanceLimits, SizeLimits, StepCacheLimits, StepLimits
+from deployments.catalog_loading import (
+    HUB_ID,
+    ClassName,
+    Loading,
+    Lora,
+    Quantization,
+    SchedulerChoice,
+    pickle_problem,
+)
+from deployments.catalog_part import CatalogPart, Problem
 
 __all__ = [
     "Catalog",
     "CatalogError",
     "GuidanceLimits",
+    "Loading",
+    "Lora",
     "ModelEntry",
+    "Quantization",
     "Replicas",
+    "SchedulerChoice",
     "SizeLimits",
+    "StepCacheLimits",
     "StepLimits",
     "UnknownModelError",
     "load_catalog",
@@ -35,15 +52,11 @@ __all__ = [
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 BUILTIN_MODELS_VARIABLE = "CYBERIMAGE_BUILTIN_MODELS"
-MOST_STEPS = 1000
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _BUILTIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")  # the form of a Hugging Face user access token
-
-Problem = tuple[str, str]
 
 
 class UnknownModelError(Exception):
@@ -66,104 +79,7 @@ def _model_id(value: str) -> str:
 ModelId = Annotated[str, AfterValidator(_model_id)]
 
 
-class _Entry(BaseModel):
-    """A frozen part of the catalog that refuses unknown fields and guesses no types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
-
-    @classmethod
-    def _refuse(cls, problems: list[Problem]) -> None:
-        """Raise the problems, each at its own field."""
-        if problems:
-            raise ValidationError.from_exception_data(
-                cls.__name__,
-                [
-                    InitErrorDetails(
-                        type=PydanticCustomError("rule", "{text}", {"text": text}), loc=(name,), input=None
-                    )
-                    for name, text in problems
-                ],
-            )
-
-    def _default_problems(self, low: float, high: float, *names: str) -> list[Problem]:
-        """Find the fields of these names that are outside a range."""
-        problems = []
-        for name in names:
-            value = getattr(self, name)
-            given = "" if name in self.model_fields_set else ", what it is when left out,"
-            if not low <= value <= high:
-                problems.append((name, f"{value}{given} is not within {low}..{high}"))
-        return problems
-
-
-class StepLimits(_Entry):
-    """How many denoising steps a model takes."""
-
-    fixed: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST_STEPS,
-        description="The only number of steps the model works with; excludes the rest.",
-    )
-    minimum: int = Field(default=1, ge=1, le=MOST_STEPS, description="Fewest steps.")
-    maximum: int = Field(default=100, ge=1, le=MOST_STEPS, description="Most steps.")
-    default: int = Field(default=30, ge=1, le=MOST_STEPS, description="Steps of a request that does not say.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fixed_is_all(cls, data: Any) -> Any:
-        """Make a fixed number minimum, maximum and default too, so that readers need not look twice."""
-        fixed = data.get("fixed") if isinstance(data, dict) else None
-        if type(fixed) is not int or not 1 <= fixed <= MOST_STEPS:
-            return data
-        rest = ("minimum", "maximum", "default")
-        cls._refuse([(name, "does not go with fixed") for name in rest if data.get(name, fixed) != fixed])
-        return {**data, **dict.fromkeys(rest, fixed)}
-
-    @model_validator(mode="after")
-    def _default_within(self) -> Self:
-        self._refuse(self._default_problems(self.minimum, self.maximum, "default"))
-        return self
-
-
-class GuidanceLimits(_Entry):
-    """How strongly a prompt may be followed: the classifier-free guidance scale."""
-
-    minimum: float = Field(default=0.0, ge=0, description="Smallest guidance scale.")
-    maximum: float = Field(default=30.0, ge=0, description="Largest guidance scale.")
-    default: float = Field(default=5.0, ge=0, description="Guidance scale of a request that does not say.")
-
-    @model_validator(mode="after")
-    def _default_within(self) -> Self:
-        self._refuse(self._default_problems(self.minimum, self.maximum, "default"))
-        return self
-
-
-class SizeLimits(_Entry):
-    """How large an image may be."""
-
-    default_width: int = Field(default=1024, ge=8, description="Pixels, for a request that does not say.")
-    default_height: int = Field(default=1024, ge=8, description="Pixels, for a request that does not say.")
-    multiple_of: int = Field(default=16, ge=1, description="Width and height are multiples of it, in pixels.")
-    minimum: int = Field(default=256, ge=8, description="Smallest width and height, in pixels.")
-    maximum: int = Field(default=2048, ge=8, description="Largest width and height, in pixels.")
-    max_pixels: int = Field(default=2048 * 2048, ge=64, description="Most pixels of an image: width times height.")
-
-    @model_validator(mode="after")
-    def _default_allowed(self) -> Self:
-        names = ("default_width", "default_height")
-        problems = self._default_problems(self.minimum, self.maximum, *names)
-        for name in names:
-            if getattr(self, name) % self.multiple_of:
-                problems.append((name, f"{getattr(self, name)} is not a multiple of {self.multiple_of} (multiple_of)"))
-        pixels = self.default_width * self.default_height
-        if pixels > self.max_pixels:
-            problems.append(("max_pixels", f"{self.max_pixels} is less than the default size's {pixels}"))
-        self._refuse(problems)
-        return self
-
-
-class Replicas(_Entry):
+class Replicas(CatalogPart):
     """How many copies of a model run, and what each holds of the cluster."""
 
     min: int = Field(default=0, ge=0, description="Fewest copies; 0 frees the GPU of an idle model.")
@@ -188,16 +104,17 @@ class Replicas(_Entry):
             problems.append(("min", f"{self.min} is more than max, {self.max}"))
         if self.num_gpus > 1 and self.num_gpus % 1:
             problems.append(("num_gpus", "above 1 it must be a whole number"))
-        self._refuse(problems)
+        self.refuse(problems)
         return self
 
 
-class ModelEntry(_Entry):
+class ModelEntry(CatalogPart):
     """One model of the catalog."""
 
     repo: str = Field(
         min_length=1,
-        description="A hub id (owner/name); a folder, relative to the catalog file; or a built-in model's name.",
+        description="A hub id (owner/name); a folder or .safetensors file, relative to the catalog file; or a built-in "
+        "model's name.",
     )
     description: str = Field(default="", description="One line for people.")
     source: Literal["builtin", "huggingface", "local"] = Field(
@@ -215,19 +132,43 @@ class ModelEntry(_Entry):
     guidance: GuidanceLimits = Field(default_factory=GuidanceLimits, description="Guidance scale.")
     size: SizeLimits = Field(default_factory=SizeLimits, description="Width and height.")
     max_images: int = Field(default=8, ge=1, le=8, description="Most images of one job.")
-    max_batch: int = Field(default=8, ge=1, le=256, description="Most images denoised together in one copy.")
+    max_batch: int = Field(
+        default=8,
+        ge=1,
+        le=256,
+        description="Most images denoised together in one copy; without guidance, two count as one.",
+    )
     max_prompt_characters: int = Field(
         default=10_000, ge=1, description="Longest prompt and longest negative prompt, in characters."
     )
     max_sequence_length: int | None = Field(
         default=None, ge=1, description="Most prompt tokens; empty for a pipeline that takes no such limit."
     )
+    prompt_encoding: Literal["stock", "long"] = Field(
+        default="stock", description="long: prompts of any length with (weights:1.2), for CLIP text encoders; or stock."
+    )
+    schedulers: tuple[ClassName, ...] = Field(
+        default=(), strict=False, description="Schedulers that a request may choose; empty: only the model's own."
+    )
+    exact_rows: int = Field(
+        default=8,
+        ge=2,
+        le=512,
+        description="Rows of each forward that a deterministic image is in.",
+    )
+    step_cache: StepCacheLimits = Field(
+        default_factory=StepCacheLimits, description="Skipping what hardly changes between steps."
+    )
+    loading: Loading = Field(default_factory=Loading, description="How it is loaded and tuned.")
     replicas: Replicas = Field(default_factory=Replicas, description="Copies, and what each of them needs.")
 
     @model_validator(mode="after")
     def _names_are_sound(self) -> Self:
-        problems = []
-        if self.source == "huggingface" and not _HUB_ID.fullmatch(self.repo):
+        problems: list[Problem] = []
+        pickled = pickle_problem(self.repo)
+        if pickled:
+            problems.append(("repo", pickled))
+        elif self.source == "huggingface" and not HUB_ID.fullmatch(self.repo):
             problems.append(("repo", "not a hub id (owner/name); for a folder set source: local"))
         if self.source == "builtin" and not _BUILTIN_NAME.fullmatch(self.repo):
             problems.append(("repo", "not the name of a built-in model"))
@@ -235,11 +176,26 @@ class ModelEntry(_Entry):
             problems.append(("token_env", "this is a token; give the name of the variable that holds it"))
         elif self.token_env is not None and not _VARIABLE_NAME.fullmatch(self.token_env):
             problems.append(("token_env", "not the name of an environment variable"))
-        self._refuse(problems)
+        self.refuse(problems)
         return self
 
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> Self:
+        problems = self.loading.gpu_problems() if self.replicas.num_gpus == 0 else []
+        if self.loading.config is not None and not self.is_single_file:
+            problems.append(("loading.config", "only for a single .safetensors file; a folder has its own configs"))
+        if self.is_single_file and self.loading.quantization and self.loading.quantization.method != "gguf":
+            problems.append(("loading.quantization", "a single file cannot be quantized; take a folder or a hub id"))
+        self.refuse(problems)
+        return self
+
+    @property
+    def is_single_file(self) -> bool:
+        """Whether the model is one file with all its weights."""
+        return self.source == "local" and self.repo.endswith(".safetensors")
+
     def location(self) -> str:
-        """Return what a pipeline is loaded from: an absolute folder, or a hub id.
+        """Return what a pipeline is loaded from: an absolute folder or file, or a hub id.
 
         Built-in models are in the folder of the environment variable CYBERIMAGE_BUILTIN_MODELS, else in the project's
         own ``models`` folder.
@@ -263,6 +219,11 @@ class ModelEntry(_Entry):
         if not token and self.token_env == "HF_TOKEN":  # noqa: S105 - a variable's name
             token = environ.get("HUGGINGFACE_TOKEN")
         return token or None
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the entry: it changes when the entry does."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     @property
     def most_ongoing_jobs(self) -> int:
@@ -293,6 +254,8 @@ class ModelEntry(_Entry):
             "max_images": self.max_images,
             "max_prompt_characters": self.max_prompt_characters,
             "max_sequence_length": self.max_sequence_length,
+            "schedulers": list(self.schedulers),
+            "step_cache": self.step_cache.model_dump(),
             "default_settings": {
                 "num_images": 1,
                 "num_inference_steps": self.steps.default,
@@ -307,7 +270,7 @@ def _range(limits: StepLimits | GuidanceLimits) -> dict[str, float]:
     return {"min": limits.minimum, "max": limits.maximum, "default": limits.default}
 
 
-class Catalog(_Entry):
+class Catalog(CatalogPart):
     """The models, by id."""
 
     default: str = Field(
@@ -326,7 +289,7 @@ class Catalog(_Entry):
     def _default_exists(self) -> Self:
         if self.default not in self.models:
             hint = suggestion(self.default, list(self.models))
-            self._refuse([("default", f'there is no model "{self.default}"{hint}')])
+            self.refuse([("default", f'there is no model "{self.default}"{hint}')])
         return self
 
     def get(self, model_id: str) -> ModelEntry:
@@ -367,7 +330,7 @@ def load_catalog(path: Path | str, environ: Mapping[str, str]) -> Catalog:
         problems += explain_errors(error, Catalog, file, variables)
     if problems:
         raise CatalogError("\n".join(problems))
-    return _with_absolute_folders(catalog, Path(path).absolute().parent)
+    return _with_absolute_paths(catalog, Path(path).absolute().parent)
 
 
 def _drop_known(variables: ModelVariables, models: dict[str, Any], file: CatalogFile) -> list[str]:
@@ -380,10 +343,11 @@ def _drop_known(variables: ModelVariables, models: dict[str, Any], file: Catalog
     return problems
 
 
-def _with_absolute_folders(catalog: Catalog, folder: Path) -> Catalog:
-    models = {
-        model_id: entry.model_copy(update={"repo": str(folder / Path(entry.repo).expanduser())})
-        for model_id, entry in catalog.models.items()
-        if entry.source == "local"
-    }
-    return catalog.model_copy(update={"models": {**catalog.models, **models}})
+def _with_absolute_paths(catalog: Catalog, folder: Path) -> Catalog:
+    models = {}
+    for model_id, entry in catalog.models.items():
+        changes: dict[str, Any] = {"loading": entry.loading.with_absolute_paths(folder)}
+        if entry.source == "local":
+            changes["repo"] = str(folder / Path(entry.repo).expanduser())
+        models[model_id] = entry.model_copy(update=changes)
+    return catalog.model_copy(update={"models": models})

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -311,6 +311,12 @@ def _fields_beside(model: type[BaseModel], location: Location) -> list[str]:
     """Return the fields that there are where an unknown one was found."""
     owner: Any = model
     for part in location[:-1]:
-        # Either a model's field, or an id in a dict[id, model].
-        owner = get_args(owner)[1] if get_args(owner) else owner.model_fields[str(part)].annotation
-    return list(owner.model_fields)
+        if get_origin(owner) in (dict, tuple):
+            owner = get_args(owner)[-1 if get_origin(owner) is dict else 0]
+        else:
+            owner = _without_none(owner).model_fields[str(part)].annotation
+    return list(_without_none(owner).model_fields)
+
+
+def _without_none(annotation: Any) -> Any:
+    return next((kind for kind in get_args(annotation) if kind is not type(None)), annotation)

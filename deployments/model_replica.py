@@ -6,15 +6,20 @@ It imports torch and diffusers only where a model is loaded: whoever builds or r
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from deployments.backends import open_storage, open_tracker
 from deployments.catalog import ModelEntry
+from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim
+from deployments.model_state import ANNOUNCE_SECONDS
 from deployments.settings import Settings
 
 if TYPE_CHECKING:
     from deployments.image_model import ImageModel
+
+logger = logging.getLogger(__name__)
 
 
 class ModelReplica:
@@ -27,7 +32,11 @@ class ModelReplica:
     """
 
     async def __init__(self, model_id: str, entry: ModelEntry, settings: Settings) -> None:  # type: ignore[misc]
-        self._model: ImageModel = await asyncio.to_thread(_load, model_id, entry, settings)
+        tracker = await asyncio.to_thread(open_tracker, settings)
+        self._model: ImageModel = await asyncio.to_thread(_load, model_id, entry, settings, tracker)
+        self._announcing = asyncio.create_task(
+            announce_forever(tracker, model_id, entry.fingerprint, self._model.load_failure)
+        )
 
     async def generate(self, claim: Claim) -> None:
         """Run a claimed job to its end, and record that end with the tracker."""
@@ -42,7 +51,28 @@ class ModelReplica:
         self._model.check_health()
 
 
-def _load(model_id: str, entry: ModelEntry, settings: Settings) -> ImageModel:
+async def announce_forever(
+    tracker: JobTracker, model_id: str, fingerprint: str, load_failure: str, every_seconds: float = ANNOUNCE_SECONDS
+) -> None:
+    """Tell the tracker again and again how loading went: it keeps that in memory, and forgets who is silent.
+
+    Args:
+        tracker: The job tracker.
+        model_id: The model's key in the catalog.
+        fingerprint: Of its entry there.
+        load_failure: Why the model could not be loaded; empty if it was.
+        every_seconds: Between two calls.
+    """
+    while True:
+        try:
+            await tracker.announce_model(model_id, fingerprint, load_failure)
+        except Exception:
+            logger.exception("The tracker was not told the state of %s; it will be tried again", model_id)
+        await asyncio.sleep(every_seconds)
+
+
+def _load(model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTracker) -> ImageModel:
     from deployments.image_model import ImageModel  # noqa: PLC0415 - it imports torch
 
-    return ImageModel(model_id, entry, open_storage(settings), open_tracker(settings))
+    costs_file = settings.data_dir / "forward-costs" / f"{model_id}.json"
+    return ImageModel(model_id, entry, open_storage(settings), tracker, costs_file)

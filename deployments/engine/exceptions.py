@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class EngineError(Exception):
     """The engine failed."""
 
-    retryable = True
+    retryable: ClassVar[bool] = True
+    status: ClassVar[int] = 500
+    """The HTTP status an edge answers with."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
@@ -26,6 +30,29 @@ class ModelLoadError(EngineError):
     """The model could not be loaded."""
 
     retryable = False
+
+
+class UnsuitableRequestError(EngineError):
+    """The model cannot make such an image."""
+
+    retryable = False
+    status = 400
+
+
+class UnknownTaskError(UnsuitableRequestError):
+    """The model's family has no pipeline for this task."""
+
+
+class MissingInputError(UnsuitableRequestError):
+    """The task needs a further input."""
+
+
+class UnknownInputError(UnsuitableRequestError):
+    """The model's pipeline takes no such input."""
+
+
+class IncompatibleSchedulerError(UnsuitableRequestError):
+    """The model cannot use this scheduler."""
 
 
 class UngroupableError(EngineError):

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -13,9 +13,14 @@ from pydantic_core import PydanticUndefined
 from deployments.catalog import (
     Catalog,
     GuidanceLimits,
+    Loading,
+    Lora,
     ModelEntry,
+    Quantization,
     Replicas,
+    SchedulerChoice,
     SizeLimits,
+    StepCacheLimits,
     StepLimits,
     load_catalog,
 )
@@ -28,6 +33,11 @@ SECTIONS: dict[type[BaseModel], str] = {
     StepLimits: "### `steps`",
     GuidanceLimits: "### `guidance`",
     SizeLimits: "### `size`",
+    StepCacheLimits: "### `step_cache`",
+    Loading: "### `loading`",
+    Quantization: "### `quantization`",
+    Lora: "### `loras`",
+    SchedulerChoice: "### `scheduler`",
     Replicas: "### `replicas`",
 }
 
@@ -55,8 +65,10 @@ def cells_of_row(text: str, name: str) -> list[str]:
 def default_text(value: Any) -> str:
     if value is PydanticUndefined:
         return "required"
-    if value in (None, ""):
+    if value in (None, "", ()):
         return "empty"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f"`{int(value) if isinstance(value, float) and value.is_integer() else value}`"
 
 
@@ -80,10 +92,12 @@ def test_every_catalog_field_has_its_row(model: type[BaseModel]) -> None:
 
 
 def test_no_model_of_the_catalog_is_left_out() -> None:
-    nested = {field.annotation for field in ModelEntry.model_fields.values()}
-    nested = {kind for kind in nested if isinstance(kind, type) and issubclass(kind, BaseModel)}
+    def nested(kind: Any) -> set[type[BaseModel]]:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return {kind}.union(*(nested(field.annotation) for field in kind.model_fields.values()))
+        return set().union(*map(nested, get_args(kind)))
 
-    assert nested <= set(SECTIONS)
+    assert nested(Catalog) == set(SECTIONS)
 
 
 def test_the_other_variables_are_there() -> None:

@@ -1,0 +1,45 @@
+"""What every part of the catalog is: frozen, strict, and clear about what it refuses."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+Problem = tuple[str, str]
+"""A field, with dots where it is one of a part within, and what is wrong with it."""
+
+
+class CatalogPart(BaseModel):
+    """A frozen part of the catalog that refuses unknown fields and guesses no types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @classmethod
+    def refuse(cls, problems: list[Problem]) -> None:
+        """Raise the problems, each at its own field.
+
+        Raises:
+            ValidationError: There are problems.
+        """
+        if problems:
+            raise ValidationError.from_exception_data(
+                cls.__name__,
+                [
+                    InitErrorDetails(
+                        type=PydanticCustomError("rule", "{text}", {"text": text}),
+                        loc=tuple(name.split(".")),
+                        input=None,
+                    )
+                    for name, text in problems
+                ],
+            )
+
+    def range_problems(self, low: float, high: float, *names: str) -> list[Problem]:
+        """Find the fields of these names that are outside a range."""
+        problems = []
+        for name in names:
+            value = getattr(self, name)
+            given = "" if name in self.model_fields_set else ", what it is when left out,"
+            if not low <= value <= high:
+                problems.append((name, f"{value}{given} is not within {low}..{high}"))
+        return problems

@@ -1,0 +1,101 @@
+"""From a model's catalog entry to its pipeline: the catalog's words in the engine's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from diffusers import DiffusionPipeline
+
+from deployments.catalog import Loading, Lora, ModelEntry
+from deployments.engine.exceptions import ModelLoadError
+from deployments.engine.loading import PipelineSource, load_pipeline, weights_fingerprint
+from deployments.engine.lora import LoraWeights
+from deployments.engine.quantization import WeightQuantization
+from deployments.engine.shells import compatible_schedulers
+from deployments.engine.tuning import Tuning
+
+
+def load_model(entry: ModelEntry, environ: Mapping[str, str]) -> DiffusionPipeline:
+    """Load a model of the catalog.
+
+    Args:
+        entry: What the catalog says of it.
+        environ: The environment, for the token of the hub.
+
+    Raises:
+        ModelLoadError: If it cannot be loaded, with the reason in one line.
+    """
+    pipeline = load_pipeline(_source(entry, environ), _device(entry), _tuning(entry))
+    unknown = set(entry.schedulers) - set(compatible_schedulers(pipeline))
+    if unknown:
+        choice = ", ".join(compatible_schedulers(pipeline)) or "none can be chosen"
+        raise ModelLoadError(f"schedulers: the model cannot use {', '.join(sorted(unknown))}. It can use: {choice}.")
+    return pipeline
+
+
+def weights_of(entry: ModelEntry) -> str:
+    """What tells these weights from others: a hash of local files, else the repository and its revision.
+
+    Where the entry changes what is computed with them, by a LoRA or quantization, say, a digest of that follows.
+    """
+    if entry.source == "huggingface":
+        name = f"{entry.repo}@{entry.revision or 'main'}"
+    else:
+        name = f"sha256:{weights_fingerprint(Path(entry.location()))}"
+    changes = entry.model_dump_json(include={"loading", "prompt_encoding", "dtype"}, exclude_defaults=True)
+    return name if changes == "{}" else f"{name}+{hashlib.sha256(changes.encode()).hexdigest()[:8]}"
+
+
+def _source(entry: ModelEntry, environ: Mapping[str, str]) -> PipelineSource:
+    return PipelineSource(
+        location=entry.location(),
+        is_local=entry.source != "huggingface",
+        dtype=entry.dtype,
+        revision=entry.revision,
+        variant=entry.variant,
+        token=entry.token(environ),
+        config=entry.loading.config,
+        quantization=_quantization(entry.loading),
+    )
+
+
+def _device(entry: ModelEntry) -> str | None:
+    if entry.loading.device != "auto":
+        return entry.loading.device
+    # A copy that holds no GPU leaves those it can see to others.
+    return "cpu" if entry.replicas.num_gpus == 0 else None
+
+
+def _tuning(entry: ModelEntry) -> Tuning:
+    loading = entry.loading
+    scheduler = loading.scheduler
+    return Tuning(
+        attention_backend=loading.attention_backend,
+        offload=loading.offload,
+        layerwise_casting=loading.layerwise_casting,
+        vae_slicing=loading.vae_slicing,
+        vae_tiling=loading.vae_tiling,
+        compiles=loading.compile,
+        loras=[_lora(lora) for lora in loading.loras],
+        scheduler=scheduler.name if scheduler else None,
+        scheduler_config=scheduler.config if scheduler else {},
+        has_safety_checker=loading.safety_checker,
+        takes_long_prompts=entry.prompt_encoding == "long",
+    )
+
+
+def _lora(lora: Lora) -> LoraWeights:
+    return LoraWeights(
+        location=lora.repo,
+        is_local=lora.source == "local",
+        weight_name=lora.weight_name,
+        revision=lora.revision,
+        scale=lora.scale,
+    )
+
+
+def _quantization(loading: Loading) -> WeightQuantization | None:
+    chosen = loading.quantization
+    return WeightQuantization(chosen.method, chosen.kind, chosen.components, chosen.file) if chosen else None
