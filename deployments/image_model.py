@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 from collections.abc import Coroutine
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ import torch
 from PIL import Image as Picture
 
 from deployments.catalog import ModelEntry
+from deployments.engine.costs import ForwardCosts
 from deployments.engine.engine import Engine
 from deployments.engine.exceptions import EngineError, GenerationCancelledError, ModelLoadError
 from deployments.engine.generation import Generation
-from deployments.engine.loading import PipelineSource, load_pipeline, weights_fingerprint
+from deployments.engine.loading import device_name, execution_device
+from deployments.engine.previews import Preview
+from deployments.engine.prompt_length import PromptLimit
 from deployments.engine.request import ImageRequest
 from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, JobPhase, JobState, NewImage
+from deployments.model_loading import load_model, weights_of
 from deployments.progress import JobProgress, ProgressReporter
 from deployments.storage.base import Storage
 from deployments.storage.image_file import encode_png, image_id, image_key
@@ -45,9 +50,17 @@ class ImageModel:
         entry: What the catalog says of it.
         storage: Where images go.
         tracker: The cluster's job tracker.
+        costs_file: Where it is kept what forwards take on this device; None for nowhere.
     """
 
-    def __init__(self, model_id: str, entry: ModelEntry, storage: Storage, tracker: JobTracker) -> None:
+    def __init__(
+        self,
+        model_id: str,
+        entry: ModelEntry,
+        storage: Storage,
+        tracker: JobTracker,
+        costs_file: Path | None = None,
+    ) -> None:
         _leave_a_core_free(entry.replicas.num_cpus)
         self._model_id = model_id
         self._entry = entry
@@ -58,14 +71,27 @@ class ImageModel:
         self._engine: Engine | None = None
         self._load_failure = ""
         try:
-            pipeline = load_pipeline(_source(entry))
+            pipeline = load_model(entry, os.environ)
         except ModelLoadError as error:
             self._load_failure = str(error)
             logger.error("Model %s is unavailable: %s", model_id, error)  # noqa: TRY400 - one line, no traceback
         else:
-            self._weights = _weights_of(entry)
+            self._weights = weights_of(entry)
+            self._prompt_limit = PromptLimit(pipeline, takes_long_prompts=entry.prompt_encoding == "long")
             self._sampler = type(pipeline.scheduler).__name__ if hasattr(pipeline, "scheduler") else None
-            self._engine = Engine(pipeline, max_batch=entry.max_batch, name=f"engine-{model_id}")
+            self._engine = Engine(
+                pipeline,
+                max_batch=entry.max_batch,
+                name=f"engine-{model_id}",
+                costs=ForwardCosts(costs_file, f"{device_name(execution_device(pipeline))}, torch {torch.__version__}"),
+                exact_rows=entry.exact_rows,
+                has_step_cache=entry.step_cache.maximum > 0,
+            )
+
+    @property
+    def load_failure(self) -> str:
+        """Why the model could not be loaded; empty if it was."""
+        return self._load_failure
 
     async def generate(self, claim: Claim) -> None:
         """Run a claimed job to its end, and record that end with the tracker.
@@ -88,6 +114,13 @@ class ImageModel:
             "model_id": self._model_id,
             "widest_batch": statistics.widest_batch,
             "grouped_share": statistics.grouped_share,
+            "forward_share": statistics.forward_share,
+            "steps": statistics.steps,
+            "step_seconds": statistics.step_seconds,
+            "rows": statistics.rows,
+            "padded_rows": statistics.padded_rows,
+            "cached_encodings": statistics.cached_encodings,
+            "images": statistics.images,
             "pid": os.getpid(),
         }
 
@@ -127,7 +160,10 @@ class ImageModel:
                 await asyncio.gather(*futures, return_exceptions=True)
                 raise
             progress.phase = JobPhase.SAVING
-            images = [await self._store(claim, index, picture) for index, picture in enumerate(pictures)]
+            images = [
+                await self._store(claim, index, picture, generation.skipped_passes)
+                for index, (picture, generation) in enumerate(zip(pictures, generations, strict=True))
+            ]
             completed = await self._tracker.complete(claim.job_id, claim.fence, images)
         if not completed:
             await self._discard_if_cancelled(claim, images)
@@ -142,6 +178,9 @@ class ImageModel:
                 steps_done[index] = step
                 progress.step = sum(steps_done)
 
+            def on_preview(step: int, preview: Preview) -> None:
+                progress.preview = preview
+
             return engine.submit(
                 ImageRequest(
                     prompt=claim.request.prompt,
@@ -152,17 +191,21 @@ class ImageModel:
                     height=settings.height,
                     seed=settings.seed_of(index),
                     max_sequence_length=settings.max_sequence_length,
+                    scheduler=settings.scheduler,
+                    deterministic=settings.deterministic,
+                    step_cache=settings.step_cache,
+                    on_preview=on_preview,
                     on_step=on_step,
                 )
             )
 
         return [start(index) for index in range(settings.num_images)]
 
-    async def _store(self, claim: Claim, index: int, picture: np.ndarray[Any, Any]) -> NewImage:
+    async def _store(self, claim: Claim, index: int, picture: np.ndarray[Any, Any], skipped_passes: int) -> NewImage:
         """Write the file first and record it second: a file without a record can be swept, the reverse is a lie."""
         if not np.isfinite(picture).all():
             raise EngineError("The model produced values that are not numbers; another dtype may help.")
-        metadata = self._metadata(claim, index)
+        metadata = self._metadata(claim, index) | _peculiarities(claim, picture, skipped_passes)
         content = await asyncio.to_thread(encode_png, _to_picture(picture), metadata)
         identity = image_id(claim.job_id, index)
         key = image_key(identity, claim.created_at.date(), "png")
@@ -188,8 +231,9 @@ class ImageModel:
             "total_images": request.settings.num_images,
             "job_id": claim.job_id,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "sampler": self._sampler,
+            "sampler": request.settings.scheduler or self._sampler,
             "weights": self._weights,
+            **self._truncations(claim),
             "version": package_version(),
             "versions": {
                 "diffusers": diffusers.__version__,
@@ -197,6 +241,16 @@ class ImageModel:
                 "python": platform.python_version(),
             },
         }
+
+    def _truncations(self, claim: Claim) -> dict[str, Any]:
+        """What of the prompts the text encoders did not read, where that is so."""
+        request = claim.request
+        prompts = {"prompt_truncated": request.prompt, "negative_prompt_truncated": request.negative_prompt}
+        found = {
+            name: self._prompt_limit.check(prompt, request.settings.max_sequence_length)
+            for name, prompt in prompts.items()
+        }
+        return {name: asdict(truncation) for name, truncation in found.items() if truncation is not None}
 
     async def _discard_if_cancelled(self, claim: Claim, images: list[NewImage]) -> None:
         """A cancelled job has no later attempt that could own these keys; a stale attempt's may be another's."""
@@ -212,22 +266,16 @@ def _leave_a_core_free(num_cpus: float) -> None:
     torch.set_num_threads(max(1, min(cores - 1, round(num_cpus) or 1)))
 
 
-def _source(entry: ModelEntry) -> PipelineSource:
-    return PipelineSource(
-        location=entry.location(),
-        is_local=entry.source != "huggingface",
-        dtype=entry.dtype,
-        revision=entry.revision,
-        variant=entry.variant,
-        token=entry.token(os.environ),
-    )
-
-
-def _weights_of(entry: ModelEntry) -> str:
-    """What tells these weights from others: a hash of local files, else the repository and its revision."""
-    if entry.source == "huggingface":
-        return f"{entry.repo}@{entry.revision or 'main'}"
-    return f"sha256:{weights_fingerprint(Path(entry.location()))}"
+def _peculiarities(claim: Claim, picture: np.ndarray[Any, Any], skipped_passes: int) -> dict[str, Any]:
+    """What a reader of the metadata should know, where there is such a thing."""
+    found: dict[str, Any] = {}
+    if claim.request.settings.step_cache:
+        found["skipped_passes"] = skipped_passes
+    if not picture.any():
+        # Half precision overflows to black in some autoencoders, and safety checkers paint over what they refuse.
+        found["warning"] = "The picture is black all over."
+        logger.warning("Job %s: a picture is black all over", claim.job_id)
+    return found
 
 
 def _to_picture(values: np.ndarray[Any, Any]) -> Picture.Image:

@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, JobPhase, ProgressReport
+from deployments.previews import encode_preview
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +27,24 @@ class JobProgress:
         stop: Called once when the job must stop: it was cancelled, or another attempt has it.
         phase: What is being done.
         step: Denoising steps done, over all images.
+        preview: What its newest image is becoming: red, green and blue of shape (height, width, 3).
     """
 
     claim: Claim
     stop: Callable[[], None]
     phase: JobPhase = JobPhase.PREPARING
     step: int = 0
+    preview: NDArray[np.uint8] | None = None
 
     def report(self) -> ProgressReport:
         """What the tracker is told."""
-        return ProgressReport(job_id=self.claim.job_id, fence=self.claim.fence, phase=self.phase, step=self.step)
+        return ProgressReport(
+            job_id=self.claim.job_id,
+            fence=self.claim.fence,
+            phase=self.phase,
+            step=self.step,
+            preview=None if self.preview is None else encode_preview(self.preview),
+        )
 
 
 class ProgressReporter:

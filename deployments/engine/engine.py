@@ -11,52 +11,35 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
 from greenlet import getcurrent
 
+from deployments.engine.checking import CheckedGroups
+from deployments.engine.costs import ForwardCosts, name_of
+from deployments.engine.encodings import EncodingCache
 from deployments.engine.exceptions import (
     EngineError,
     EngineStoppedError,
     GenerationCancelledError,
     UngroupableError,
 )
+from deployments.engine.forwards import Forwards
 from deployments.engine.gates import gate_shared_modules
 from deployments.engine.generation import Generation, current_generation
-from deployments.engine.grouping import Call, read_call, run_together
+from deployments.engine.grouping import read_call
+from deployments.engine.loading import execution_device
+from deployments.engine.policy import Group, Policy
+from deployments.engine.previews import LatentColours
 from deployments.engine.request import ImageRequest
+from deployments.engine.statistics import EngineStatistics
+from deployments.engine.step_caches import StepCaches
 
-
-@dataclass
-class EngineStatistics:
-    """What the engine has done so far.
-
-    Attributes:
-        forwards: How many forwards ran, by module class and by the number of images that shared one.
-        forward_seconds: Time inside forwards.
-        busy_seconds: Time with at least one image in the making.
-    """
-
-    forwards: Counter[tuple[str, int]] = field(default_factory=Counter)
-    forward_seconds: float = 0.0
-    busy_seconds: float = 0.0
-
-    @property
-    def widest_batch(self) -> int:
-        """The most images that ever shared a forward."""
-        return max((width for _, width in self.forwards), default=0)
-
-    @property
-    def grouped_share(self) -> float:
-        """The share of module calls that ran in company, in 0..1."""
-        calls = sum(width * count for (_, width), count in self.forwards.items())
-        alone = sum(count for (_, width), count in self.forwards.items() if width == 1)
-        return 1 - alone / calls if calls else 0.0
+EXACT_ROWS = 8
+CACHED_ENCODINGS_BYTES = 256 << 20
 
 
 class Engine:
@@ -66,18 +49,42 @@ class Engine:
         pipeline: A loaded diffusers pipeline; from now on it belongs to the engine.
         max_batch: Images that share a forward at most.
         name: Of the thread.
+        costs: What forwards are known to take on this device; left out, it is found out anew.
+        exact_rows: Rows of every denoising forward that a deterministic image is in. Its bytes depend on this number.
+        cached_encodings_bytes: What encoded prompts may take that are kept for the next who asks the same; 0: none are.
+        has_step_cache: Whether images may skip most of the denoiser in steps that change little.
+
+    Raises:
+        ValueError: If there shall be a step cache, and the pipeline has no denoiser that can have one.
     """
 
-    def __init__(self, pipeline: DiffusionPipeline, *, max_batch: int, name: str = "engine") -> None:
+    def __init__(  # noqa: PLR0913 - each has its default but two
+        self,
+        pipeline: DiffusionPipeline,
+        *,
+        max_batch: int,
+        name: str = "engine",
+        costs: ForwardCosts | None = None,
+        exact_rows: int = EXACT_ROWS,
+        cached_encodings_bytes: int = CACHED_ENCODINGS_BYTES,
+        has_step_cache: bool = False,
+    ) -> None:
         self.statistics = EngineStatistics()
         self._pipeline = pipeline
-        self._max_batch = max_batch
+        self._costs = costs or ForwardCosts()
+        self._step_caches = StepCaches(pipeline.components if has_step_cache else {})
+        groups = CheckedGroups(self._step_caches)
+        self._policy = Policy(self._costs, groups, max_batch, exact_rows)
+        encodings = EncodingCache(cached_encodings_bytes)
+        self._forwards = Forwards(
+            self._policy, self._costs, groups, encodings, self.statistics, execution_device(pipeline)
+        )
         self._arrivals: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
         self._generations: list[Generation] = []
-        self._ungroupable: set[Callable[..., Any]] = set()
         self._turns = 0
         self._stopping = False
         self._lock = threading.Lock()
+        self._colours = LatentColours.fitted_to(pipeline)
         pipeline.set_progress_bar_config(disable=True)
         gate_shared_modules(pipeline.components, self._pause_at_gate)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -118,25 +125,34 @@ class Engine:
         try:
             with torch.inference_mode():
                 while not self._stopping:
-                    self._admit_arrivals()
+                    self._wait_for_work()
                     started = time.perf_counter()
+                    self._admit_arrivals()
                     self._abort_cancelled()
                     self._forward_next_group()
                     self.statistics.busy_seconds += time.perf_counter() - started
         finally:
             self._abandon_everything()
 
+    def _wait_for_work(self) -> None:
+        if not self._generations:
+            self._admit(self._arrivals.get())
+
     def _admit_arrivals(self) -> None:
-        while not self._stopping and (not self._generations or not self._arrivals.empty()):
-            arrival = self._arrivals.get()
-            if arrival is None:
-                return
-            self._generations.append(arrival)
-            if arrival.is_cancelled:
-                arrival.abort(GenerationCancelledError())
-            else:
-                arrival.start(self._pipeline)
-            self._forget_finished()
+        while not self._arrivals.empty():
+            self._admit(self._arrivals.get())
+
+    def _admit(self, arrival: Generation | None) -> None:
+        """Start an image, or nothing: the engine's end is announced by None."""
+        if arrival is None or self._stopping:
+            return
+        self._generations.append(arrival)
+        arrival.arrival = self._policy.denoising_forwards
+        if arrival.is_cancelled:
+            arrival.abort(GenerationCancelledError())
+        else:
+            arrival.start(self._pipeline, self._colours)
+        self._forget_finished()
 
     def _abort_cancelled(self) -> None:
         for generation in self._generations:
@@ -145,77 +161,61 @@ class Engine:
         self._forget_finished()
 
     def _forward_next_group(self) -> None:
-        group = self._next_group()
-        if not group:
+        group = self._policy.choose([each for each in self._generations if each.waiting_call is not None])
+        if group is None or self._forwards.explore(group):
             return
-        calls = [generation.waiting_call for generation in group if generation.waiting_call is not None]
         try:
-            results = self._forward(calls)
+            results = self._forwards.run(group)
+        except torch.OutOfMemoryError as error:
+            self._retreat(group, error)
         except Exception as error:
             self._forward_one_by_one(group, error)
         else:
-            for generation, result in zip(group, results, strict=True):
+            for generation, result in zip(group.generations, results, strict=True):
                 generation.resume(result)
         self._forget_finished()
 
-    def _next_group(self) -> list[Generation]:
-        """Whoever is first in line, and the next whose calls agree with it.
+    def _retreat(self, group: Group, error: torch.OutOfMemoryError) -> None:
+        """Too wide for the memory: never again that wide, and whoever was in it goes into the next, narrower one."""
+        name = name_of(group.calls[0])
+        torch.cuda.empty_cache()
+        if group.padded_rows is not None:
+            self._policy.inexact.add(name)
+        elif len(group.generations) > 1:
+            self._costs.note_out_of_memory(name, sum(call.rows for call in group.calls))
+        else:
+            group.generations[0].abort(error)
 
-        Newcomers are served before those who have taken a step, so that the encoding of their prompts, which is short,
-        does not keep them from joining the next step; everyone else in the order of their pauses.
-        """
-        paused = (generation for generation in self._generations if generation.waiting_call is not None)
-        waiting = sorted(paused, key=lambda generation: (generation.steps_done > 0, generation.turn))
-        group: list[Generation] = []
-        for generation in waiting:
-            if not group or self._agree(group[0], generation):
-                group.append(generation)
-            if len(group) == self._max_batch:
-                break
-        return group
-
-    def _agree(self, first: Generation, other: Generation) -> bool:
-        mine, theirs = first.waiting_call, other.waiting_call
-        if mine is None or theirs is None or mine.target in self._ungroupable:
-            return False
-        return mine.key == theirs.key
-
-    def _forward(self, calls: list[Call]) -> list[Any]:
-        started = time.perf_counter()
-        try:
-            return run_together(calls)
-        finally:
-            self.statistics.forward_seconds += time.perf_counter() - started
-            self.statistics.forwards[calls[0].owner, len(calls)] += 1
-
-    def _forward_one_by_one(self, group: list[Generation], error: Exception) -> None:
+    def _forward_one_by_one(self, group: Group, error: Exception) -> None:
         """A forward that fails in company is tried alone, so that an image can only fail by itself."""
-        if len(group) == 1:
-            group[0].abort(error)
+        if len(group.generations) == 1 and group.padded_rows is None:
+            group.generations[0].abort(error)
             return
-        for generation in group:
-            call = generation.waiting_call
-            if call is None:
-                continue
-            if isinstance(error, UngroupableError):
-                self._ungroupable.add(call.target)
-            try:
-                (result,) = self._forward([call])
-            except Exception as own_error:
-                generation.abort(own_error)
-            else:
-                generation.resume(result)
+        for generation in group.generations:
+            self._forward_alone(generation)
+
+    def _forward_alone(self, generation: Generation) -> None:
+        try:
+            (result,) = self._forwards.run(Group([generation]))
+        except Exception as error:
+            generation.abort(error)
+        else:
+            generation.resume(result)
 
     def _pause_at_gate(self, target: Callable[..., Any], owner: str, args: tuple[Any, ...], kwargs: Any) -> Any:
         generation = current_generation()
         if generation is None:
             return target(*args, **kwargs)
         try:
-            generation.waiting_call = read_call(target, owner, args, kwargs)
+            call = read_call(target, owner, args, kwargs)
         except UngroupableError:
             return target(*args, **kwargs)
+        known = self._forwards.recall(call, alone=generation.request.deterministic)
+        if known is not None:
+            return known
         self._turns += 1
         generation.turn = self._turns
+        generation.waiting_call = self._step_caches.with_memory(call, generation)
         hub = getcurrent().parent
         if hub is None:
             raise EngineError("The image lost its engine.")
@@ -223,6 +223,7 @@ class Engine:
 
     def _forget_finished(self) -> None:
         self._generations = [generation for generation in self._generations if not generation.future.done()]
+        self.statistics.images = len(self._generations)
 
     def _abandon_everything(self) -> None:
         with self._lock:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, SchedulerMixin
+from diffusers import DiffusionPipeline
 from greenlet import GreenletExit, greenlet
 from numpy.typing import NDArray
+from PIL.Image import Image
 
-from deployments.engine.exceptions import EngineStoppedError
+from deployments.engine.exceptions import EngineStoppedError, GenerationCancelledError
 from deployments.engine.grouping import Call
+from deployments.engine.previews import LatentColours
 from deployments.engine.request import ImageRequest
+from deployments.engine.shells import StepWatcher, call_arguments, changes_modules, shell_for
+from deployments.engine.step_cache import CachedPass
 
 Picture = NDArray[np.float32]
 
@@ -29,16 +32,22 @@ class Generation:
         future: Of the picture, of shape (height, width, 3), with values in 0..1.
         waiting_call: The module call at which it is paused, if it is.
         turn: Rises with every pause; the lowest has waited longest.
+        arrival: Denoising forwards that the engine had run when it came.
         steps_done: Denoising steps so far.
+        passes: What it keeps of its passes through denoisers, by denoiser and place in the step.
+        calls_in_step: Denoiser calls since the last step ended.
     """
 
     def __init__(self, request: ImageRequest) -> None:
         self.request = request
+        self.arrival = 0
         self.future: Future[Picture] = Future()
         self.future.set_running_or_notify_cancel()
         self.waiting_call: Call | None = None
         self.turn = 0
         self.steps_done = 0
+        self.passes: dict[tuple[int, int], CachedPass] = {}
+        self.calls_in_step = 0
         self._cancelled = False
         self._greenlet: _GenerationGreenlet | None = None
 
@@ -47,13 +56,28 @@ class Generation:
         """Whether somebody asked to cancel it."""
         return self._cancelled
 
+    @property
+    def steps_left(self) -> int:
+        """Denoising steps still to do."""
+        return max(0, self.request.num_inference_steps - self.steps_done)
+
+    @property
+    def skipped_passes(self) -> int:
+        """Passes in which most of the denoiser was skipped."""
+        return sum(kept.skipped for kept in self.passes.values())
+
     def cancel(self) -> None:
         """Ask the engine to give it up before its next module call. Safe from any thread."""
         self._cancelled = True
 
-    def start(self, pipeline: DiffusionPipeline) -> None:
-        """Run up to the first pause. Only on the engine's thread."""
-        self._greenlet = _GenerationGreenlet(self, pipeline)
+    def start(self, pipeline: DiffusionPipeline, colours: LatentColours | None = None) -> None:
+        """Run up to the first pause. Only on the engine's thread.
+
+        Args:
+            pipeline: Makes the image.
+            colours: Of its latents, for previews.
+        """
+        self._greenlet = _GenerationGreenlet(self, pipeline, colours)
         self._greenlet.switch()
 
     def resume(self, result: Any) -> None:
@@ -65,6 +89,7 @@ class Generation:
     def note_step(self, step: int) -> None:
         """Take note of the denoising steps done, and tell whoever watches the request."""
         self.steps_done = step
+        self.calls_in_step = 0
         self.request.on_step(step)
 
     def abort(self, error: BaseException) -> None:
@@ -79,16 +104,23 @@ class Generation:
 class _GenerationGreenlet(greenlet):
     """Carries its generation, so that a gate can tell whose call it sees."""
 
-    def __init__(self, generation: Generation, pipeline: DiffusionPipeline) -> None:
+    def __init__(self, generation: Generation, pipeline: DiffusionPipeline, colours: LatentColours | None) -> None:
         super().__init__()
         self.generation = generation
+        self.pauses = True
         self._pipeline = pipeline
+        self._colours = colours
+        self._latents: torch.Tensor | None = None
 
     def run(self) -> None:
         """Call the pipeline and settle the future."""
         future = self.generation.future
         try:
-            image = draw_image(self._pipeline, self.generation.request, self.generation.note_step)
+            shell = shell_for(self._pipeline, self.generation.request)
+            self.pauses = not changes_modules(shell)
+            image = _draw(shell, self.generation.request, partial(self._note_step, shell))
+            if self._colours is not None and self._latents is not None:
+                self._colours.learn(shell, self._latents, image)
         except GreenletExit:
             future.set_exception(EngineStoppedError())
         except BaseException as error:
@@ -96,11 +128,23 @@ class _GenerationGreenlet(greenlet):
         else:
             future.set_result(image)
 
+    def _note_step(self, shell: DiffusionPipeline, step: int, latents: torch.Tensor | None) -> None:
+        if self.generation.is_cancelled and not self.pauses:
+            raise GenerationCancelledError
+        self.generation.note_step(step)
+        self._latents = latents
+        request = self.generation.request
+        if self._colours is None or latents is None or request.on_preview is None or step % request.preview_every:
+            return
+        preview = self._colours.preview(shell, latents, request.width, request.height)
+        if preview is not None:
+            request.on_preview(step, preview)
+
 
 def current_generation() -> Generation | None:
-    """The generation whose pipeline is running right now, if any."""
+    """The generation whose pipeline is running right now, if any, and if it may be paused."""
     running = greenlet.getcurrent()
-    return running.generation if isinstance(running, _GenerationGreenlet) else None
+    return running.generation if isinstance(running, _GenerationGreenlet) and running.pauses else None
 
 
 def draw_image(
@@ -114,42 +158,29 @@ def draw_image(
         on_step: Told the number of steps done, instead of the request's own watcher.
 
     Returns:
-        The picture, of shape (height, width, 3), with values in 0..1.
+        The picture, of shape (height, width, 3), with values in 0..1. What pipelines for other things make has another
+        shape: a video is of shape (frames, height, width, 3).
+
+    Raises:
+        UnsuitableRequestError: If the model's family cannot do what is asked.
     """
-    shell = _shell(pipeline)
-    image: Picture = shell(**_call_arguments(shell, request, on_step or request.on_step)).images[0]
-    return image
+    watch = on_step or request.on_step
+    return _draw(shell_for(pipeline, request), request, lambda step, _: watch(step))
 
 
-def _shell(pipeline: DiffusionPipeline) -> DiffusionPipeline:
-    """A pipeline object for one call: pipelines and schedulers keep the state of a call on themselves."""
-    shell = copy.copy(pipeline)
-    for name, component in pipeline.components.items():
-        if isinstance(component, SchedulerMixin):
-            setattr(shell, name, copy.deepcopy(component))
-    return shell
+def _draw(shell: DiffusionPipeline, request: ImageRequest, on_step: StepWatcher) -> Picture:
+    return _first_picture(shell(**call_arguments(shell, request, on_step)))
 
 
-def _call_arguments(
-    pipeline: DiffusionPipeline, request: ImageRequest, on_step: Callable[[int], None]
-) -> dict[str, Any]:
-    """The request in the pipeline's own words; what the pipeline does not know is left out."""
+def _first_picture(output: Any) -> Picture:
+    """The first sample of a pipeline's output, which its first field holds."""
+    (samples, *_) = output.values() if isinstance(output, Mapping) else output
+    sample = samples[0]
+    if isinstance(sample, Image):
+        return _to_array(sample) / np.float32(255)
+    return np.stack([_to_array(frame) for frame in sample]) if isinstance(sample, list) else _to_array(sample)
 
-    def on_step_end(_: DiffusionPipeline, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        on_step(step + 1)
-        return tensors
 
-    wanted = {
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt or None,
-        "num_inference_steps": request.num_inference_steps,
-        "guidance_scale": request.guidance_scale,
-        "width": request.width,
-        "height": request.height,
-        "generator": torch.Generator("cpu").manual_seed(request.seed),
-        "max_sequence_length": request.max_sequence_length,
-        "callback_on_step_end": on_step_end,
-        "output_type": "np",
-    }
-    known = inspect.signature(type(pipeline).__call__).parameters
-    return {name: value for name, value in wanted.items() if name in known and value is not None}
+def _to_array(sample: Any) -> Picture:
+    array: Picture = np.asarray(sample.float().cpu() if isinstance(sample, torch.Tensor) else sample, dtype=np.float32)
+    return array

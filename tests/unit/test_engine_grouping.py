@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils import BaseOutput
+from transformers import DynamicCache
 
 from deployments.engine.exceptions import UngroupableError
 from deployments.engine.grouping import read_call, run_together
@@ -44,19 +46,27 @@ class TestKeys:
         assert call(extra=torch.arange(3)).key == call(extra=torch.arange(3)).key
         assert call(extra=torch.arange(3)).key != call(extra=torch.arange(1, 4)).key
 
-    def test_a_table_names_tensors_that_only_look_as_if_they_had_rows(self):
-        def transformer(hidden_states, img_ids):
-            return (hidden_states,)
+    def test_large_tensors_without_rows_are_compared_too(self):
+        angles = torch.randn(400, 64)
+        assert call(extra=(angles, angles + 1)).key == call(extra=(angles.clone(), angles + 1)).key
+        assert call(extra=(angles, angles + 1)).key != call(extra=(angles, angles + 2)).key
 
-        ids = torch.arange(2)
-        (first, second) = (
-            read_call(
-                transformer, "FluxTransformer2DModel", (), {"hidden_states": torch.ones(2, 3), "img_ids": ids + n}
-            )
-            for n in (0, 1)
-        )
+    def test_values_make_a_key_and_only_forms_make_a_layout(self):
+        first, second = call(extra=torch.arange(3), scale=0.5), call(extra=torch.arange(1, 4), scale=0.7)
         assert first.key != second.key
-        assert len(first.columns) == 1
+        assert first.layout == second.layout
+        assert first.layout != call(rows=3, extra=torch.arange(3), scale=0.5).layout
+
+    def test_lists_of_sequences_may_differ_in_length_and_lists_of_sizes_may_not_differ(self):
+        def forward(x, cap_feats, img_shapes):
+            return x
+
+        def one(words: int, height: int):
+            arguments = {"x": [torch.ones(4, 1, 8, 8)], "cap_feats": [torch.ones(words, 16)]}
+            return read_call(forward, "DiT", (), arguments | {"img_shapes": [[(1, height, 8)]]})
+
+        assert one(3, 8).key == one(5, 8).key
+        assert one(3, 8).key != one(3, 4).key
 
     def test_positional_and_named_arguments_are_the_same_call(self):
         sample, timestep = torch.randn(2, 4), torch.tensor(1.0)
@@ -101,6 +111,28 @@ class TestRunning:
         calls = [read_call(forward, "DiT", ([torch.full((2,), float(n))],), {}) for n in (1, 2)]
         results = run_together(calls)
         assert [result[0][0].tolist() for result in results] == [[2.0, 2.0], [3.0, 3.0]]
+
+    def test_distributions_and_caches_are_parted(self):
+        def encode(sample):
+            cache = DynamicCache()
+            cache.update(sample[:, None, None], sample[:, None, None], 0)
+            return DiagonalGaussianDistribution(sample[:, :, None, None]), cache
+
+        first, second = (read_call(encode, "VAE", (torch.full((1, 4), float(n)),), {}) for n in (1, 2))
+        (_, _), (distribution, cache) = run_together([first, second])
+        assert distribution.mode().flatten().tolist() == [2.0, 2.0]
+        assert cache.layers[0].keys.shape == (1, 1, 1, 4)
+        assert cache.layers[0].values.flatten().tolist() == [2.0] * 4
+
+    def test_a_call_alone_gets_its_arguments_as_they_came(self):
+        seen = []
+
+        def forward(sample, timestep):
+            seen.append(timestep)
+            return sample
+
+        run_together([read_call(forward, "UNet", (torch.ones(2, 2), 7), {})])
+        assert seen == [7]
 
     def test_a_result_that_cannot_be_told_apart_is_refused(self):
         def forward(sample):

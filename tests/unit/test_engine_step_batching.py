@@ -11,6 +11,7 @@ from deployments.engine.engine import Engine
 from deployments.engine.exceptions import EngineStoppedError, GenerationCancelledError
 from deployments.engine.generation import Generation, draw_image
 from deployments.engine.request import ImageRequest
+from tests.unit.forward_costs import FixedCosts
 from tests.unit.tiny_pipelines import tiny_stable_diffusion
 
 TOLERANCE = 1e-4
@@ -46,7 +47,7 @@ def pipeline():
 
 @pytest.fixture
 def engine(pipeline) -> Iterator[Engine]:
-    engine = Engine(pipeline, max_batch=8)
+    engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
     yield engine
     engine.stop(WAIT)
 
@@ -68,7 +69,7 @@ class Meeting:
 class TestAgreement:
     def test_six_different_requests_at_different_times_equal_their_stock_runs(self, pipeline):
         expected = [draw_image(pipeline, request(**changes)) for changes in SIX_DIFFERENT]
-        engine = Engine(pipeline, max_batch=8)
+        engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
         generations: list[Generation] = []
 
         def submit_rest_later(step: int) -> None:
@@ -89,7 +90,7 @@ class TestAgreement:
     def test_two_sizes_do_not_mix_and_both_are_right(self, pipeline):
         sizes = [{"width": 16}, {"width": 24}, {"width": 16, "seed": 2}, {"width": 24, "seed": 2}]
         expected = [draw_image(pipeline, request(**size)) for size in sizes]
-        engine = Engine(pipeline, max_batch=8)
+        engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
         meeting = Meeting(1)
         host = engine.submit(request(num_inference_steps=2, on_step=meeting))
         assert meeting.reached.wait(WAIT)
@@ -123,7 +124,7 @@ class TestJoiningAndLeaving:
         assert engine.statistics.forwards[unet, 2] == 4
 
     def test_no_forward_is_wider_than_the_batch_limit(self, pipeline):
-        engine = Engine(pipeline, max_batch=2)
+        engine = Engine(pipeline, max_batch=2, costs=FixedCosts())
         meeting = Meeting(1)
         host = engine.submit(request(on_step=meeting))
         assert meeting.reached.wait(WAIT)
@@ -143,7 +144,7 @@ class TestJoiningAndLeaving:
 class TestCancel:
     def test_a_cancelled_image_takes_no_further_step_and_its_neighbour_is_untouched(self, pipeline):
         alone = draw_image(pipeline, request(num_inference_steps=8))
-        engine = Engine(pipeline, max_batch=8)
+        engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
         steps: list[int] = []
         meeting = Meeting(1)
         host = engine.submit(request(num_inference_steps=8, on_step=meeting))
@@ -193,7 +194,7 @@ class TestFailure:
             return forward(sample, *args, **kwargs)
 
         pipeline.unet.forward = no_company
-        engine = Engine(pipeline, max_batch=8)
+        engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
         meeting = Meeting(1)
         host = engine.submit(request(seed=1, on_step=meeting))
         assert meeting.reached.wait(WAIT)
@@ -204,7 +205,7 @@ class TestFailure:
         engine.stop(WAIT)
 
     def test_stopping_fails_what_runs_and_refuses_what_comes(self, pipeline):
-        engine = Engine(pipeline, max_batch=8)
+        engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
         reached = threading.Event()
         running = engine.submit(request(num_inference_steps=900, on_step=lambda _: reached.set()))
         assert reached.wait(WAIT)

@@ -1,4 +1,4 @@
-"""Pipelines of a few thousand random weights, built in code: they draw nothing, and do so exactly."""
+"""A Stable Diffusion pipeline with the tokenizer of the built-in model."""
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel

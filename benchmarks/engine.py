@@ -1,0 +1,285 @@
+"""What the engine gains over stock pipeline calls: ``python -m benchmarks.engine``.
+
+Everything that is compared is measured in one run, in turn; the figures are ratios of it. Two regimes:
+*overhead-bound*, where a forward of many rows costs little more than one of few (the built-in model at its own size),
+and *compute-bound*, where rows gain nothing by company (the same weights at a larger size).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, UNet2DConditionModel
+
+from benchmarks.engine_loads import (
+    WAIT_SECONDS,
+    Crowd,
+    at_once,
+    mixed_requests,
+    poisson,
+    seconds_of,
+    serve_serially,
+    serve_together,
+)
+from deployments.engine.engine import Engine
+from deployments.engine.exceptions import GenerationCancelledError
+from deployments.engine.loading import PipelineSource, load_pipeline
+from deployments.engine.request import ImageRequest
+
+SCHEDULERS = (
+    "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "DEISMultistepScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
+MAX_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A model at a size.
+
+    Attributes:
+        name: For people.
+        load: Makes the pipeline anew.
+        size: Width and height in pixels.
+        steps: Step counts of the mixture.
+        count: Requests of the mixture.
+    """
+
+    name: str
+    load: Callable[[], DiffusionPipeline]
+    size: int
+    steps: tuple[int, ...]
+    count: int
+
+
+def main() -> None:
+    """Read the command line, measure, and print."""
+    options = _parse()
+    torch.set_num_threads(options.threads)
+    overhead = Regime("overhead-bound, 64x64", lambda: _load(options.model), 64, (4, 10, 20, 50), 96)
+    compute = Regime("compute-bound, 384x384", lambda: _load(options.model), 384, (2, 4, 8, 16), 24)
+    large = Regime("ten times the weights, 64x64", lambda: _enlarge(_load(options.model)), 64, (4, 8), 32)
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "throughput, overhead-bound": lambda: measure_throughput(overhead, options.rounds),
+        "throughput, large model": lambda: measure_throughput(large, 1),
+        "short job among long ones, overhead-bound": lambda: measure_short_job(overhead),
+        "short job among long ones, compute-bound": lambda: measure_short_job(compute),
+        "tail against serial, overhead-bound": lambda: measure_tail(overhead, options.rounds),
+        "tail against serial, compute-bound": lambda: measure_tail(compute, options.rounds),
+        "joining and leaving": lambda: measure_joining(overhead),
+        "deterministic": lambda: measure_deterministic(overhead, options.deterministic),
+    }
+    figures: dict[str, dict[str, Any]] = {}
+    for name, measure in parts.items():
+        if options.only and options.only not in name:
+            continue
+        figures[name] = measure()
+        print(f"\n{name}")
+        for key, value in figures[name].items():
+            print(f"  {key:<58}{_written(value)}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def measure_throughput(regime: Regime, rounds: int) -> dict[str, Any]:
+    """Images a second with 32 requests in flight, against stock calls one after another, and where the time goes."""
+    stock, engine = regime.load(), _engine(regime)
+    requests = mixed_requests(regime.count, regime.steps, regime.size)
+    serve_together(engine, at_once(requests[:16]))
+    costs = {images: _cost(stock, regime.size, images) for images in (1, 8)}
+    before = replace(engine.statistics)
+    gains = []
+    for _ in range(rounds):
+        serial = serve_serially(stock, at_once(requests))
+        gains.append(serve_together(engine, at_once(requests)).rate / serial.rate)
+    after = engine.statistics
+    engine.stop()
+    ideal = 8 * costs[1] / costs[8]
+    busy = after.busy_seconds - before.busy_seconds
+    return {
+        "regime": regime.name,
+        "share of engine time inside forwards": (after.forward_seconds - before.forward_seconds) / busy,
+        "images a second, engine / serial, each round": gains,
+        "ideal 8 c(1)/c(8)": ideal,
+        "share of the ideal (median round)": statistics.median(gains) / ideal,
+        "rows in a denoising forward (mean)": (after.rows - before.rows) / (after.steps - before.steps),
+    }
+
+
+def measure_short_job(regime: Regime) -> dict[str, Any]:
+    """A four-step image among eight of fifty steps, against the same image alone."""
+    engine = _engine(regime)
+    like = mixed_requests(1, regime.steps, regime.size)[0]
+    short = replace(like, num_inference_steps=4, guidance_scale=3.0)
+    like = replace(like, guidance_scale=3.0)
+    _draw(engine, short)
+    alone, among = [], []
+    for _ in range(3):
+        alone.append(seconds_of(_draw, engine, short))
+        crowd = Crowd(engine, like)
+        among.append(seconds_of(_draw, engine, short))
+        crowd.disperse()
+    engine.stop()
+    return {
+        "regime": regime.name,
+        "seconds alone (median of 3)": statistics.median(alone),
+        "seconds among eight of fifty steps (median of 3)": statistics.median(among),
+        "ratio": statistics.median(among) / statistics.median(alone),
+    }
+
+
+def measure_tail(regime: Regime, rounds: int) -> dict[str, Any]:
+    """Latencies under Poisson arrivals at 0.8 of the serial capacity, against a serial server."""
+    stock, engine = regime.load(), _engine(regime)
+    requests = mixed_requests(regime.count, regime.steps, regime.size)
+    serve_together(engine, at_once(requests[:16]))
+    capacity = serve_serially(stock, at_once(requests[:12])).rate
+    ratios: dict[str, list[float]] = {"p50": [], "p95": [], "p95 of the shortest jobs": []}
+    fewest = min(regime.steps)
+    for number in range(rounds):
+        load = poisson(requests, 0.8 * capacity, seed=number)
+        serial, together = serve_serially(stock, load), serve_together(engine, load)
+        ratios["p50"].append(together.percentile(50) / serial.percentile(50))
+        ratios["p95"].append(together.percentile(95) / serial.percentile(95))
+        short = [index for index, each in enumerate(load) if each.request.num_inference_steps == fewest]
+        tails = [np.percentile([served.latencies[index] for index in short], 95) for served in (together, serial)]
+        ratios["p95 of the shortest jobs"].append(float(tails[0] / tails[1]))
+    engine.stop()
+    return {"regime": regime.name} | {f"{name}, engine / serial, each round": found for name, found in ratios.items()}
+
+
+def measure_joining(regime: Regime) -> dict[str, Any]:
+    """How many steps the others take before a newcomer's first, and how many a cancelled image still takes."""
+    engine = _engine(regime)
+    like = replace(mixed_requests(1, regime.steps, regime.size)[0], guidance_scale=3.0)
+    _draw(engine, replace(like, num_inference_steps=2))
+    crowd = Crowd(engine, like)
+    at: list[int] = []
+    taken: list[int] = []
+
+    def note(step: int) -> None:
+        if step == 1:
+            at.append(engine.statistics.steps)
+
+    def cancel_at_second(step: int) -> None:
+        taken.append(step)
+        if step == 2:
+            victims[0].cancel()
+
+    before = engine.statistics.steps
+    newcomer = engine.submit(replace(like, prompt="a ring, cyan", num_inference_steps=4, on_step=note))
+    newcomer.future.result(WAIT_SECONDS)
+    victims = [engine.submit(replace(like, prompt="a cross, pink", num_inference_steps=50, on_step=cancel_at_second))]
+    victims[0].future.exception(WAIT_SECONDS)
+    crowd.disperse()
+    engine.stop()
+    return {
+        "denoising forwards from submission to the end of its first": at[0] - before,
+        "steps of an image after it was cancelled": len(taken) - 2,
+    }
+
+
+def measure_deterministic(regime: Regime, count: int) -> dict[str, Any]:
+    """Bytes alone and in a crowd that comes and goes, and what the padding costs."""
+    chance = random.Random(1)
+    requests = [
+        replace(each, scheduler=SCHEDULERS[index % len(SCHEDULERS)], deterministic=True)
+        for index, each in enumerate(mixed_requests(count, range(2, 21), regime.size, seed=1))
+    ]
+    engine = _engine(regime)
+    alone = [_draw(engine, each) for each in requests]
+    crowd = [engine.submit(each) for each in requests]
+    strangers = mixed_requests(count // 4, range(2, 21), regime.size, seed=2)
+    passing = [engine.submit(each) for each in strangers]
+    for each in chance.sample(passing, len(passing) // 2):
+        each.cancel()
+    equal = sum(np.array_equal(mine, each.future.result(WAIT_SECONDS)) for mine, each in zip(alone, crowd, strict=True))
+    cancelled = sum(isinstance(each.future.exception(WAIT_SECONDS), GenerationCancelledError) for each in passing)
+    shares = []
+    for _ in range(3):
+        free = serve_together(engine, at_once([replace(each, deterministic=False) for each in requests]))
+        shares.append(serve_together(engine, at_once(requests)).rate / free.rate)
+    engine.stop()
+    return {
+        "images, with how many schedulers": [count, len(SCHEDULERS)],
+        "equal to the bit, alone and in company": equal,
+        "strangers that came, and were cancelled": [len(passing), cancelled],
+        "throughput, deterministic / free, each round": shares,
+    }
+
+
+def _draw(engine: Engine, request: ImageRequest) -> Any:
+    return engine.submit(request).future.result(WAIT_SECONDS)
+
+
+def _engine(regime: Regime) -> Engine:
+    return Engine(regime.load(), max_batch=MAX_BATCH)
+
+
+def _load(folder: Path) -> DiffusionPipeline:
+    pipeline = load_pipeline(PipelineSource(str(folder), is_local=True, dtype="float32"))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _enlarge(pipeline: DiffusionPipeline) -> DiffusionPipeline:
+    """The pipeline with random weights in a U-Net ten times as large; it draws nothing, and costs what it would."""
+    config = {
+        **pipeline.unet.config,
+        "block_out_channels": tuple(3 * width for width in pipeline.unet.config.block_out_channels),
+    }
+    torch.manual_seed(0)
+    large = UNet2DConditionModel.from_config(config).eval()
+    factor = large.num_parameters() / pipeline.unet.num_parameters()
+    print(f"the large U-Net has {factor:.1f} times the weights")
+    pipeline.register_modules(unet=large)
+    return pipeline
+
+
+def _cost(pipeline: DiffusionPipeline, size: int, images: int) -> float:
+    """Seconds of one denoising forward for so many guided images: the median of seven."""
+    unet, side = pipeline.unet, size // pipeline.vae_scale_factor
+    latents = torch.randn(2 * images, unet.config.in_channels, side, side)
+    words = torch.randn(2 * images, pipeline.tokenizer.model_max_length, unet.config.cross_attention_dim)
+    with torch.inference_mode():
+        return statistics.median(seconds_of(unet, latents, 500, words) for _ in range(7))
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list):
+        return ", ".join(map(_written, value))
+    return str(value)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare the engine with stock pipeline calls.")
+    parser.add_argument("--model", type=Path, default=Path("models/shapes"), help="folder of the pipeline")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each comparison is repeated")
+    parser.add_argument("--deterministic", type=int, default=200, help="deterministic images")
+    parser.add_argument("--only", default="", help="only the parts whose names contain this")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""What a forward of so many rows costs on this device, as measured, and how many rows are worth joining."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count, takewhile
+from pathlib import Path
+
+import torch
+
+from deployments.engine.grouping import Call, Rows
+
+logger = logging.getLogger(__name__)
+
+_WORTHWHILE = 0.9  # of the best rows per second: narrower batches let short jobs through sooner
+_GAIN = 1.05  # in rows per second, for a width to be worth looking at the next
+_GAINLESS_WIDTHS = 2  # one may be a disturbance by another process
+_RUNS = 3  # of which the fastest counts
+_SMOOTHING = 0.3
+
+
+def name_of(call: Call) -> str:
+    """A name for all calls of the same module with rows of the same shapes; the same in every process."""
+    shapes = ", ".join(map(_form, call.columns))
+    return f"{call.owner}.{getattr(call.target, '__name__', 'call')}({shapes})"
+
+
+def _form(column: Rows) -> str:
+    if isinstance(column, list):
+        return "list"
+    return f"{str(column.dtype).removeprefix('torch.')}{list(column.shape[1:])}"
+
+
+@dataclass
+class ForwardCosts:
+    """Seconds of forwards, by the call's name and its number of rows.
+
+    Args:
+        file: Where measured costs are kept between starts; None for nowhere.
+        device: What they were measured on; those of another device are not used.
+    """
+
+    file: Path | None = None
+    device: str = ""
+    _measured: dict[str, dict[int, float]] = field(default_factory=dict)
+    _recent: dict[tuple[str, int], float] = field(default_factory=dict)
+    _memory_caps: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.file is not None and self.file.is_file():
+            self._measured = _read(self.file, self.device)
+
+    def is_measured(self, name: str) -> bool:
+        """Whether :meth:`measure` has been here."""
+        return name in self._measured
+
+    def measure(self, name: str, most_rows: int, time_forward: Callable[[int], float]) -> None:
+        """Time forwards of 1, 2, 4... rows until they gain nothing, and keep the result.
+
+        Args:
+            name: Of the call, see :func:`name_of`.
+            most_rows: The widest forward that may be wanted.
+            time_forward: Runs a forward of so many rows and returns its seconds.
+        """
+        seconds: dict[int, float] = {}
+        gainless = 0
+        for rows in _widths(most_rows):
+            try:
+                seconds[rows] = min(time_forward(rows) for _ in range(_RUNS))
+            except torch.OutOfMemoryError:
+                self.note_out_of_memory(name, rows)
+                break
+            best = max(width / cost for width, cost in seconds.items() if width < rows) if rows > 1 else 0.0
+            gainless = gainless + 1 if rows / seconds[rows] < _GAIN * best else 0
+            if gainless == _GAINLESS_WIDTHS:
+                break
+        self._measured[name] = seconds
+        self._write()
+
+    def cap(self, name: str, most_rows: int) -> int:
+        """The most rows that one forward should have: the fewest that come near the best rows per second.
+
+        Args:
+            name: Of the call.
+            most_rows: The answer where nothing has been measured, and an upper limit.
+        """
+        limit = min(most_rows, self._memory_caps.get(name, most_rows))
+        seconds = {rows: cost for rows, cost in self._measured.get(name, {}).items() if rows <= limit}
+        if not seconds:
+            return limit
+        best = max(rows / cost for rows, cost in seconds.items())
+        return min(rows for rows, cost in seconds.items() if rows / cost >= _WORTHWHILE * best)
+
+    def note(self, name: str, rows: int, seconds: float) -> None:
+        """Take note of a forward that ran."""
+        before = self._recent.get((name, rows), seconds)
+        self._recent[name, rows] = before + _SMOOTHING * (seconds - before)
+
+    def expected(self, name: str, rows: int) -> float:
+        """Seconds that a forward will take; 0 if nothing is known of it."""
+        return self._recent.get((name, rows)) or self._measured.get(name, {}).get(rows, 0.0)
+
+    def note_out_of_memory(self, name: str, rows: int) -> None:
+        """Have no forward of so many rows again, but at most half as many."""
+        self._memory_caps[name] = max(1, rows // 2)
+
+    def note_unmeasurable(self, name: str) -> None:
+        """Do not try again to measure a call that cannot be made of any number of rows."""
+        self._measured[name] = {}
+
+    def _write(self) -> None:
+        if self.file is None:
+            return
+        unfinished = self.file.with_name(f"{self.file.name}.{os.getpid()}")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(
+                json.dumps({"device": self.device, "seconds": self._measured}, indent=1), encoding="utf-8"
+            )
+            unfinished.replace(self.file)
+        except OSError as error:
+            logger.warning("Measured costs are not kept: %s", error)
+
+
+def _widths(most_rows: int) -> list[int]:
+    return [*takewhile(lambda rows: rows < most_rows, (2**power for power in count())), most_rows]
+
+
+def _read(file: Path, device: str) -> dict[str, dict[int, float]]:
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        seconds = kept["seconds"].items() if kept["device"] == device else ()
+        return {name: {int(rows): float(cost) for rows, cost in costs.items()} for name, costs in seconds}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        logger.warning("Costs in %s cannot be read and are measured anew: %s", file, error)
+        return {}

@@ -1,0 +1,130 @@
+"""Runs a group's calls as one forward, and finds out beforehand what has to be known for that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from deployments.engine.checking import CheckedGroups
+from deployments.engine.costs import ForwardCosts, name_of
+from deployments.engine.encodings import EncodingCache, encoding_key
+from deployments.engine.exactness import is_exact
+from deployments.engine.generation import Generation
+from deployments.engine.grouping import Call, run_rows
+from deployments.engine.policy import Group, Policy
+from deployments.engine.stages import Stage, stage_of
+from deployments.engine.statistics import EngineStatistics
+
+
+@dataclass
+class Forwards:
+    """Forwards of one model on one device.
+
+    Attributes:
+        policy: Is told what forwards took, and which calls cannot share one.
+        costs: Where measured costs are kept.
+        groups: Runs calls together.
+        encodings: Encoded prompts.
+        statistics: Are kept up to date.
+        device: On which the model is.
+    """
+
+    policy: Policy
+    costs: ForwardCosts
+    groups: CheckedGroups
+    encodings: EncodingCache
+    statistics: EngineStatistics
+    device: torch.device
+    _exact: set[str] = field(default_factory=set)
+
+    def recall(self, call: Call, *, alone: bool) -> Any | None:
+        """The result of a text encoder's call that was made before, or None.
+
+        Args:
+            call: Any call.
+            alone: Whether only the result of a forward without company will do.
+        """
+        key = encoding_key(call, alone=alone)
+        result = None if key is None else self.encodings.get(key)
+        self.statistics.cached_encodings += result is not None
+        return result
+
+    def explore(self, group: Group) -> bool:
+        """Measure what must be known of a group's calls before they share a forward.
+
+        Returns:
+            True if there was something to learn; then another group may be better.
+        """
+        call, name = group.calls[0], name_of(group.calls[0])
+        if stage_of(call.target) is not Stage.DENOISING:
+            return False
+        if group.padded_rows is not None:
+            if name in self._exact:
+                return False
+            (self._exact if self._is_exact(call, group.padded_rows) else self.policy.inexact).add(name)
+            return True
+        if len(group.calls) == 1 or self.costs.is_measured(name):
+            return False
+        try:
+            self.costs.measure(name, self.policy.most_rows, lambda rows: self._time(call, rows))
+        except Exception:
+            self.costs.note_unmeasurable(name)
+        return True
+
+    def run(self, group: Group) -> list[Any]:
+        """Each image's result, in order. Images that ask a text encoder the same share its answer.
+
+        Raises:
+            Exception: Whatever the module raises.
+        """
+        keys = [_key_of(generation, index) for index, generation in enumerate(group.generations)]
+        calls = dict(zip(keys, group.calls, strict=True))
+        results = dict(zip(calls, self._run(list(calls.values()), group.padded_rows), strict=True))
+        for key, result in results.items():
+            if not isinstance(key, int):
+                self.encodings.put(key, result)
+        self.statistics.cached_encodings += len(keys) - len(calls)
+        return [results[key] for key in keys]
+
+    def _run(self, calls: list[Call], padded_rows: int | None) -> list[Any]:
+        self._synchronise()
+        started = time.perf_counter()
+        try:
+            results = self.groups.run(calls, padded_rows)
+            self._synchronise()
+        finally:
+            seconds = time.perf_counter() - started
+            self.statistics.note_forward(calls, padded_rows, seconds)
+        self.policy.note(calls, padded_rows, seconds)
+        return results
+
+    def _time(self, call: Call, rows: int) -> float:
+        self._synchronise()
+        started = time.perf_counter()
+        run_rows(call, rows)
+        self._synchronise()
+        seconds = time.perf_counter() - started
+        self.statistics.forward_seconds += seconds
+        return seconds
+
+    def _is_exact(self, call: Call, rows: int) -> bool:
+        try:
+            return is_exact(call, rows)
+        except Exception:
+            return False
+
+    def _synchronise(self) -> None:
+        """A GPU runs behind; without this, its time would be taken for that of whoever asks next."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _key_of(generation: Generation, index: int) -> Hashable:
+    """Equal for images whose calls have the same result."""
+    call = generation.waiting_call
+    key = None if call is None else encoding_key(call, alone=generation.request.deterministic)
+    return index if key is None else key

@@ -1,0 +1,134 @@
+"""Small pictures of what an image is becoming: a linear map from latents to colours, which costs next to nothing."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+Preview = NDArray[np.uint8]
+
+_SAMPLES, _SIDE, _COARSE = 8, 64, 4
+_RIDGE = 1e-3
+
+
+class LatentColours:
+    """Colours for latents by least squares, from what a model's autoencoder makes of them.
+
+    It begins with random pictures that the autoencoder encodes, and goes on with every image that is made, which is
+    what later ones are most like. One pixel for each place of the latents: an autoencoder that shrinks eightfold gives
+    an eighth of the image's sides.
+
+    Args:
+        latents: Of shape (places, channels).
+        colours: What they show, of shape (places, 3), in -1..1.
+    """
+
+    def __init__(self, latents: torch.Tensor, colours: torch.Tensor) -> None:
+        known = _with_ones(latents)
+        self._squares = known.T @ known / len(known) + _RIDGE * torch.eye(known.shape[1])
+        self._products = known.T @ colours / len(known)
+        self._weights = torch.linalg.solve(self._squares, self._products)
+
+    @classmethod
+    def fitted_to(cls, pipeline: DiffusionPipeline) -> LatentColours | None:
+        """Begin with a pipeline's autoencoder; None where it has none for plain pictures."""
+        try:
+            return cls(*_encode_samples(pipeline.components["vae"]))
+        except Exception as error:
+            logger.info("%s has no previews: %s", type(pipeline).__name__, error)
+            return None
+
+    def learn(self, pipeline: DiffusionPipeline, latents: torch.Tensor, picture: NDArray[np.float32]) -> None:
+        """Take an image that was made into account.
+
+        Args:
+            pipeline: That made it.
+            latents: Its last ones, as :meth:`preview` takes them.
+            picture: Of shape (height, width, 3), in 0..1.
+        """
+        if picture.ndim != 3 or not np.isfinite(picture).all():
+            return
+        plain = self._plain(pipeline, latents, picture.shape[1], picture.shape[0])
+        if plain is None:
+            return
+        colours = torch.from_numpy(picture).permute(2, 0, 1)[None] * 2 - 1
+        known = _with_ones(_places(plain))
+        shown = _places(torch.nn.functional.adaptive_avg_pool2d(colours, (plain.shape[2], plain.shape[3])))
+        self._squares += known.T @ known / len(known)
+        self._products += known.T @ shown / len(known)
+        self._weights = torch.linalg.solve(self._squares, self._products)
+
+    def preview(self, pipeline: DiffusionPipeline, latents: torch.Tensor, width: int, height: int) -> Preview | None:
+        """What one image's latents look like.
+
+        Args:
+            pipeline: Whose latents they are; some pack them, and know how to unpack them.
+            latents: Of shape (1, channels, height, width), or packed as (1, places, features).
+            width: Of the image, in pixels.
+            height: Of the image, in pixels.
+
+        Returns:
+            Red, green and blue of shape (latent height, latent width, 3), or None for latents of another form.
+        """
+        plain = self._plain(pipeline, latents, width, height)
+        if plain is None:
+            return None
+        colours = _with_ones(_places(plain)) @ self._weights
+        pixels = (colours.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+        preview: Preview = pixels.reshape(*plain.shape[2:], 3).numpy()
+        return preview
+
+    def _plain(
+        self, pipeline: DiffusionPipeline, latents: torch.Tensor, width: int, height: int
+    ) -> torch.Tensor | None:
+        plain = _unpack(pipeline, latents, width, height) if latents.ndim == 3 else latents
+        if plain is None or plain.ndim != 4 or plain.shape[1] + 1 != len(self._weights):
+            return None
+        return plain[:1].float().cpu()
+
+
+@torch.inference_mode()
+def _encode_samples(autoencoder: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents of random pictures as pipelines have them, of shape (places, channels), and their mean colours.
+
+    Half of the pictures are smooth, half have plain areas with edges between them, as photographs and drawings do.
+    """
+    config = autoencoder.config
+    coarse = torch.rand(_SAMPLES, 3, _COARSE, _COARSE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    smooth = torch.nn.functional.interpolate(coarse, size=_SIDE, mode="bilinear")
+    plain = torch.nn.functional.interpolate(coarse[:, :, :2, :2], size=_SIDE, mode="nearest")
+    pictures = torch.cat([smooth, plain])
+    encoded = autoencoder.encode(pictures.to(autoencoder.device, autoencoder.dtype), return_dict=False)[0].mode()
+    latents = (encoded.float().cpu() - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+    return _places(latents), _places(
+        torch.nn.functional.adaptive_avg_pool2d(pictures, (latents.shape[2], latents.shape[3]))
+    )
+
+
+def _places(images: torch.Tensor) -> torch.Tensor:
+    return images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])
+
+
+def _with_ones(values: torch.Tensor) -> torch.Tensor:
+    return torch.cat([values, torch.ones(len(values), 1)], dim=1)
+
+
+def _unpack(pipeline: DiffusionPipeline, latents: torch.Tensor, width: int, height: int) -> torch.Tensor | None:
+    unpack = getattr(pipeline, "_unpack_latents", None)
+    if unpack is None or list(inspect.signature(unpack).parameters)[:4] != [
+        "latents",
+        "height",
+        "width",
+        "vae_scale_factor",
+    ]:
+        return None
+    plain: torch.Tensor = unpack(latents, height, width, pipeline.vae_scale_factor)
+    return plain

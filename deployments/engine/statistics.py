@@ -1,0 +1,65 @@
+"""What an engine has done so far, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from deployments.engine.grouping import Call
+from deployments.engine.stages import Stage, stage_of
+
+
+@dataclass
+class EngineStatistics:
+    """Counters that only rise, but for those of the present.
+
+    Attributes:
+        forwards: How many forwards ran, by module class and by the number of images that shared one.
+        forward_seconds: Time inside forwards, measuring ones included.
+        busy_seconds: Time with at least one image in the making.
+        step_seconds: Time inside denoising forwards.
+        steps: Denoising forwards.
+        rows: Rows of all denoising forwards, padding not counted.
+        padded_rows: Rows that were computed only to keep a forward's width.
+        cached_encodings: Encoder calls that were answered from memory.
+        images: Images in the making right now.
+    """
+
+    forwards: Counter[tuple[str, int]] = field(default_factory=Counter)
+    forward_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    step_seconds: float = 0.0
+    steps: int = 0
+    rows: int = 0
+    padded_rows: int = 0
+    cached_encodings: int = 0
+    images: int = 0
+
+    def note_forward(self, calls: Sequence[Call], padded_rows: int | None, seconds: float) -> None:
+        """Count a forward."""
+        self.forwards[calls[0].owner, len(calls)] += 1
+        self.forward_seconds += seconds
+        if stage_of(calls[0].target) is Stage.DENOISING:
+            rows = sum(call.rows for call in calls)
+            self.steps += 1
+            self.step_seconds += seconds
+            self.rows += rows
+            self.padded_rows += (padded_rows or rows) - rows
+
+    @property
+    def widest_batch(self) -> int:
+        """The most images that ever shared a forward."""
+        return max((width for _, width in self.forwards), default=0)
+
+    @property
+    def grouped_share(self) -> float:
+        """The share of module calls that ran in company, in 0..1."""
+        calls = sum(width * count for (_, width), count in self.forwards.items())
+        alone = sum(count for (_, width), count in self.forwards.items() if width == 1)
+        return 1 - alone / calls if calls else 0.0
+
+    @property
+    def forward_share(self) -> float:
+        """The share of the busy time that was spent inside forwards, in 0..1."""
+        return self.forward_seconds / self.busy_seconds if self.busy_seconds else 0.0

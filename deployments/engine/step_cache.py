@@ -1,0 +1,285 @@
+"""Skips most of a denoiser where a step would hardly differ from the one before: a cache for every image by itself.
+
+Of a transformer, the first block always runs. Where what it adds has changed little since the last full step, the other
+blocks are skipped and add what they added then (first-block cache, as in
+https://github.com/chengzeyi/ParaAttention). Of a U-Net, the outermost level always runs, and the features of the inner
+ones are those of the last full step (DeepCache, https://arxiv.org/abs/2312.00858).
+
+Every image decides for itself and keeps its own memory, so that its steps are the same alone and in company; of a
+forward that several images share, the inner blocks compute only the rows that need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers.hooks._common import _SPATIAL_TRANSFORMER_BLOCK_IDENTIFIERS
+from diffusers.hooks._helpers import TransformerBlockRegistry
+
+Forward = Callable[..., Any]
+_Form = tuple[torch.Size | None, ...]
+
+# Tensors of these arguments belong to places of the picture, not to rows of the batch.
+_SHARED_ARGUMENTS = frozenset({"image_rotary_emb", "rotary_emb", "freqs_cis", "temporal_rotary_emb"})
+
+
+@dataclass
+class CachedPass:
+    """What one image keeps of its passes through a denoiser.
+
+    Attributes:
+        threshold: The relative change of the outermost block below which the inner ones are skipped.
+        change: What the outermost block gave at the last full step.
+        inner: What the inner blocks gave then.
+        computed: Full steps.
+        skipped: Steps without the inner blocks.
+    """
+
+    threshold: float
+    change: torch.Tensor | None = None
+    inner: list[torch.Tensor | None] = field(default_factory=list)
+    computed: int = 0
+    skipped: int = 0
+
+    def decide(self, change: torch.Tensor) -> bool:
+        """Whether the inner blocks must run; to be asked once a step.
+
+        Args:
+            change: What the outermost block gave for the image's rows.
+        """
+        before = self.change
+        is_alike = before is not None and (change - before).abs().mean() <= self.threshold * before.abs().mean()
+        if is_alike:
+            self.skipped += 1
+            return False
+        self.computed += 1
+        self.change = change.clone()
+        return True
+
+
+@dataclass(frozen=True)
+class Passenger:
+    """The rows of one image in a forward.
+
+    Attributes:
+        rows: How many they are.
+        cached: What the image keeps; None for an image without a cache.
+        is_padding: Whether nobody wants the rows' result.
+    """
+
+    rows: int
+    cached: CachedPass | None = None
+    is_padding: bool = False
+
+
+class StepCache:
+    """The cache of one denoiser. Without passengers its forwards are what they always were.
+
+    Args:
+        denoiser: A U-Net, or a transformer whose blocks diffusers knows; its blocks get new forwards.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+
+    def __init__(self, denoiser: torch.nn.Module) -> None:
+        self._trip: _Trip | None = None
+        self._forms: dict[tuple[torch.nn.Module, _Form], Any] = {}
+        outermost, inner, self._adds = _find_blocks(denoiser)
+        self._read_change = _change_reader(outermost, self._adds)
+        outermost.forward = self._outermost(outermost.forward)
+        for block in inner:
+            block.forward = self._inner(block, block.forward, is_last=block is inner[-1])
+
+    @contextmanager
+    def carrying(self, passengers: Sequence[Passenger], *, fixed_width: bool) -> Iterator[None]:
+        """Within this, forwards use and fill the caches of these passengers.
+
+        Args:
+            passengers: In the order of their rows.
+            fixed_width: Compute all rows wherever one needs it, as the number of rows may show in the last bits.
+        """
+        self._trip = _Trip(list(passengers), fixed_width)
+        try:
+            yield
+        finally:
+            self._trip = None
+
+    def _outermost(self, forward: Forward) -> Forward:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = forward(*args, **kwargs)
+            if self._trip is not None:
+                self._trip.start(self._read_change(result, args, kwargs), result)
+            return result
+
+        call.__wrapped__ = forward  # type: ignore[attr-defined]
+        return call
+
+    def _inner(self, block: torch.nn.Module, forward: Forward, *, is_last: bool) -> Forward:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            trip = self._trip
+            if trip is None:
+                return forward(*args, **kwargs)
+            result = self._run_some(block, forward, trip, args, kwargs)
+            return trip.end(result, adds=self._adds) if is_last else result
+
+        call.__wrapped__ = forward  # type: ignore[attr-defined]
+        return call
+
+    def _run_some(self, block: torch.nn.Module, forward: Forward, trip: _Trip, args: Any, kwargs: Any) -> Any:
+        if trip.nobody_computes:
+            return _zeros(self._forms[block, trip.form], trip.rows)
+        if trip.everybody_computes:
+            result = forward(*args, **kwargs)
+        else:
+            index = trip.index
+            some_kwargs = {
+                name: value if name in _SHARED_ARGUMENTS else _select(value, trip.rows, index)
+                for name, value in kwargs.items()
+            }
+            part = forward(*(_select(value, trip.rows, index) for value in args), **some_kwargs)
+            result = _spread(part, trip.rows, index)
+        self._forms[block, trip.form] = _form(result)
+        return result
+
+
+class _Trip:
+    """One forward: who is in it, and which rows the inner blocks compute."""
+
+    def __init__(self, passengers: list[Passenger], fixed_width: bool) -> None:
+        self._passengers = passengers
+        self._fixed_width = fixed_width
+        self._computes: list[bool] = []
+        self._start: list[torch.Tensor | None] = []
+        self.rows = sum(passenger.rows for passenger in passengers)
+        self.index = torch.empty(0, dtype=torch.long)
+        self.form: _Form = ()
+
+    @property
+    def nobody_computes(self) -> bool:
+        return not any(self._computes)
+
+    @property
+    def everybody_computes(self) -> bool:
+        return all(self._computes) or (self._fixed_width and not self.nobody_computes)
+
+    def start(self, change: torch.Tensor, result: Any) -> None:
+        """Let everybody decide."""
+        parts = torch.split(change, [passenger.rows for passenger in self._passengers])
+        self._computes = [
+            not passenger.is_padding and (passenger.cached is None or passenger.cached.decide(part))
+            for passenger, part in zip(self._passengers, parts, strict=True)
+        ]
+        flags = [flag for flag, each in zip(self._computes, self._passengers, strict=True) for _ in range(each.rows)]
+        self.index = torch.tensor(flags, device=change.device).nonzero()[:, 0]
+        self._start = _tensors(result)
+        self.form = tuple(None if tensor is None else tensor.shape[1:] for tensor in self._start)
+
+    def end(self, result: Any, *, adds: bool) -> Any:
+        """Put in what the skipped rows had at their last full step, and keep what the others have now."""
+        tensors = [None if tensor is None else tensor.clone() for tensor in _tensors(result)]
+        start = self._start if adds else [None] * len(tensors)
+        first = 0
+        for computes, passenger in zip(self._computes, self._passengers, strict=True):
+            rows = slice(first, first + passenger.rows)
+            first += passenger.rows
+            if passenger.cached is None:
+                continue
+            if computes:
+                passenger.cached.inner = [_difference(*pair, rows) for pair in zip(tensors, start, strict=True)]
+                continue
+            for tensor, given, kept in zip(tensors, start, passenger.cached.inner, strict=True):
+                if tensor is not None and kept is not None:
+                    tensor[rows] = kept if given is None else kept + given[rows]
+        return _replace_tensors(result, iter(tensors))
+
+
+def _difference(tensor: torch.Tensor | None, given: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+    """What was added to some rows; the last block of some transformers gives nothing for the words."""
+    if tensor is None:
+        return None
+    return tensor[rows].clone() if given is None else tensor[rows] - given[rows]
+
+
+def _find_blocks(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, list[torch.nn.Module], bool]:
+    """The outermost block, the inner ones in their order, and whether these add to what they are given."""
+    down, up = getattr(denoiser, "down_blocks", None), getattr(denoiser, "up_blocks", None)
+    if isinstance(down, torch.nn.ModuleList) and isinstance(up, torch.nn.ModuleList) and len(up) > 1:
+        middle = [block for block in [getattr(denoiser, "mid_block", None)] if block is not None]
+        return down[0], [*down[1:], *middle, *up[:-1]], False
+    lists = [getattr(denoiser, name, None) for name in _SPATIAL_TRANSFORMER_BLOCK_IDENTIFIERS]
+    blocks = [block for found in lists if isinstance(found, torch.nn.ModuleList) for block in found]
+    if len(blocks) < 2:
+        raise ValueError(f"{type(denoiser).__name__} has no blocks that a step cache could skip.")
+    return blocks[0], blocks[1:], True
+
+
+def _change_reader(block: torch.nn.Module, adds: bool) -> Callable[[Any, Any, Any], torch.Tensor]:
+    """What to compare between steps: what a transformer's block adds to its input, or what a U-Net's gives."""
+    if not adds:
+        return lambda result, args, kwargs: result[0]
+    words = TransformerBlockRegistry.get(type(block))
+
+    def read(result: Any, args: Any, kwargs: Any) -> torch.Tensor:
+        given = words._get_parameter_from_args_kwargs(words.hidden_states_argument_name, args, kwargs)
+        hidden = result if isinstance(result, torch.Tensor) else result[words.return_hidden_states_index]
+        change: torch.Tensor = hidden - given
+        return change
+
+    return read
+
+
+def _select(value: Any, rows: int, index: torch.Tensor) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value[index] if value.ndim > 0 and value.shape[0] == rows else value
+    if isinstance(value, tuple | list):
+        return type(value)(_select(item, rows, index) for item in value)
+    return value
+
+
+def _spread(part: Any, rows: int, index: torch.Tensor) -> Any:
+    """Rows at their places, with zeros between them."""
+    if isinstance(part, torch.Tensor):
+        whole = part.new_zeros((rows, *part.shape[1:]))
+        whole[index] = part
+        return whole
+    if isinstance(part, tuple | list):
+        return type(part)(_spread(item, rows, index) for item in part)
+    return part
+
+
+def _form(result: Any) -> Any:
+    """A result without its rows, from which zeros can be made."""
+    if isinstance(result, torch.Tensor):
+        return result[:0]
+    if isinstance(result, tuple | list):
+        return type(result)(_form(item) for item in result)
+    return result
+
+
+def _zeros(form: Any, rows: int) -> Any:
+    if isinstance(form, torch.Tensor):
+        return form.new_zeros((rows, *form.shape[1:]))
+    if isinstance(form, tuple | list):
+        return type(form)(_zeros(item, rows) for item in form)
+    return form
+
+
+def _tensors(result: Any) -> list[torch.Tensor | None]:
+    if result is None or isinstance(result, torch.Tensor):
+        return [result]
+    if isinstance(result, tuple | list):
+        return [tensor for item in result for tensor in _tensors(item)]
+    return []
+
+
+def _replace_tensors(result: Any, tensors: Iterator[torch.Tensor | None]) -> Any:
+    if result is None or isinstance(result, torch.Tensor):
+        return next(tensors)
+    if isinstance(result, tuple | list):
+        return type(result)(_replace_tensors(item, tensors) for item in result)
+    return result
