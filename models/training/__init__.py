@@ -1,1 +1,1 @@
-"""Training of the built-in model: its language, its drawings, its two training stages and its judge."""
+"""Training of the built-in model: its language, its drawings, its three training stages and its judge."""

@@ -11,6 +11,7 @@ import json
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from models.training.language import SHAPES, SIZES, Scene, held_out_captions
 
 LIMITS = {"colour": 0.97, "background": 0.98, "place": 0.95, "shape": 0.90}
 NEGATIVE_PROMPT = "a circle on a blue background"
-NEGATIVE_COLOURS = ("red", "yellow", "green")
+NEGATIVE_COLOURS = 3  # those that it chooses most by itself
 
 CATALOG = Path(__file__).resolve().parents[2] / "configs" / "cpu.yaml"
 _TIMED_CAPTION = "a large red circle on a blue background"
@@ -200,22 +201,23 @@ def measure_negative_prompts(pipeline: Pipeline, settings: Settings, seeds: int)
         seeds: Pictures of each kind; 0 skips the measurement.
 
     Returns:
-        For each colour the share of its pictures without and with the negative prompt, both in 0..1.
+        For the colours it likes best, their shares of the pictures without and with the negative prompt, in 0..1.
     """
     if not seeds:
         return {}
     prompts = [NEGATIVE_PROMPT] * seeds
 
-    def share_of(colour: str, pictures: Iterable[Picture]) -> float:
-        return sum(judge(picture).colour == colour for picture in pictures) / seeds
+    def colours_of(pictures: Iterable[Picture]) -> Counter[str | None]:
+        return Counter(judge(picture).colour for picture in pictures)
 
-    unasked = generate(pipeline, prompts, range(seeds), settings)
+    unasked = colours_of(generate(pipeline, prompts, range(seeds), settings))
+    favourites = [colour for colour, _ in unasked.most_common() if colour is not None][:NEGATIVE_COLOURS]
     return {
         colour: (
-            share_of(colour, unasked),
-            share_of(colour, generate(pipeline, prompts, range(seeds), settings, negative_prompt=colour)),
+            unasked[colour] / seeds,
+            colours_of(generate(pipeline, prompts, range(seeds), settings, negative_prompt=colour))[colour] / seeds,
         )
-        for colour in NEGATIVE_COLOURS
+        for colour in favourites
     }
 
 

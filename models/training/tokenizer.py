@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
@@ -32,3 +33,11 @@ def build_tokenizer() -> CLIPTokenizer:
     tokens = [*alphabet, *(letter + _END_OF_WORD for letter in alphabet), *("".join(merge) for merge in merges)]
     ids = {token: index for index, token in enumerate(dict.fromkeys([*tokens, _START, _END]))}
     return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=MAX_TOKENS)
+
+
+def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
+    """Token ids of shape (captions, 40), padded and cut as the pipeline does it."""
+    ids: torch.Tensor = tokenizer(
+        captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
+    return ids

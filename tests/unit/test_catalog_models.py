@@ -32,7 +32,7 @@ def test_built_in_model_is_as_it_was_trained() -> None:
 
     assert (shapes.size.minimum, shapes.size.maximum, shapes.size.multiple_of) == (64, 64, 64)
     assert shapes.step_config() == {"steps": {"min": 1, "max": 100, "default": 20}}
-    assert shapes.guidance.default == 3.0
+    assert shapes.guidance.default == 1.5
     assert shapes.max_prompt_characters == 2000
     assert (shapes.replicas.min, shapes.replicas.max, shapes.replicas.num_gpus) == (1, 1, 0)
 

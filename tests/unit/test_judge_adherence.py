@@ -8,7 +8,7 @@ from models.training.adherence import CATALOG, LIMITS, Adherence, Settings, Tall
 from models.training.judge import Verdict
 from models.training.language import Scene, held_out_captions
 
-SETTINGS = Settings(steps=20, guidance=3.0, width=64, height=64, batch=25)
+SETTINGS = Settings(steps=20, guidance=1.5, width=64, height=64, batch=25)
 
 
 def verdict_on(scene: Scene) -> Verdict:
@@ -59,7 +59,7 @@ def test_shapes_are_counted_by_size_and_shape() -> None:
 def test_table_shows_what_is_below_its_limit() -> None:
     lines = table(adherence_with_wrong("colour", 100), {"red": (0.15, 0.0)}, 0.5, SETTINGS).splitlines()
 
-    assert lines[0] == "500 held-out captions, 20 steps, guidance 3"
+    assert lines[0] == "500 held-out captions, 20 steps, guidance 1.5"
     assert "colour         80.0%       97%  below" in lines
     assert "background    100.0%       98%" in lines
     assert "red              15.0%             0.0%" in lines

@@ -3,9 +3,8 @@ from functools import cache
 import pytest
 from transformers import CLIPTokenizer
 
-from models.training.denoiser import tokenize
 from models.training.language import held_out_captions, vocabulary
-from models.training.tokenizer import MAX_TOKENS, build_tokenizer
+from models.training.tokenizer import MAX_TOKENS, build_tokenizer, tokenize
 
 
 @cache
