@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -94,15 +94,21 @@ def generate(  # noqa: PLR0917 - typer makes options of parameters
     }
     with _service(url, api_key) as client:
         job_id = client.generate(model or _default_model(client), prompt, negative, **settings)
-        status = _wait(client, job_id, quiet=quiet)
-        _require_images(status, len(paths))
-        for path, image_id in zip(paths, status.image_ids, strict=True):
-            _write(path, client.patiently(partial(client.image, image_id)))
-    if not quiet:
-        for path in paths:
-            typer.echo(path)
-        if "seed" in status.settings:
-            typer.echo(f"seed {status.settings['seed']}", err=True)
+        _fetch_images(client, job_id, paths, quiet=quiet)
+
+
+@app.command()
+def replay(
+    image_id: Annotated[str, typer.Argument(help="The image's id.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("out.png"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Make an image again from its recorded parameters and seed. Ctrl-C cancels the job."""
+    _require_writable(output)
+    with _service(url, api_key) as client:
+        _fetch_images(client, client.replay(image_id), [output], quiet=quiet)
 
 
 @app.command()
@@ -239,6 +245,19 @@ def _cancel_interrupted(client: Client, job_id: str) -> NoReturn:
         _fail(f"Interrupted, but job {job_id} could not be cancelled: {error}", INTERRUPTED)
     typer.echo(f"Interrupted: job {job_id} is cancelled on the service", err=True)
     raise typer.Exit(INTERRUPTED)
+
+
+def _fetch_images(client: Client, job_id: str, paths: Sequence[Path], *, quiet: bool) -> None:
+    """Wait for a job and write its images to files."""
+    status = _wait(client, job_id, quiet=quiet)
+    _require_images(status, len(paths))
+    for path, image_id in zip(paths, status.image_ids, strict=True):
+        _write(path, client.patiently(partial(client.image, image_id)))
+    if not quiet:
+        for path in paths:
+            typer.echo(path)
+        if "seed" in status.settings:
+            typer.echo(f"seed {status.settings['seed']}", err=True)
 
 
 def _require_images(job: JobStatus, count: int) -> None:

@@ -148,6 +148,10 @@ class Client:
             raise self._stranger()
         return str(answer["job_id"])
 
+    def replay(self, image_id: str) -> str:
+        """Queue a job that makes an image again, and return its id."""
+        return str(self._json("POST", f"/api/image/{_segment(image_id)}/replay")["job_id"])
+
     def status(self, job_id: str) -> JobStatus:
         """Ask where a job stands now."""
         try:

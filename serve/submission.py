@@ -103,6 +103,9 @@ def _complete(entry: ModelEntry, asked: SettingsBody) -> GenerationSettings:
         height=height,
         seed=_seed(asked.seed),
         max_sequence_length=_sequence_length(entry, asked.max_sequence_length),
+        scheduler=_scheduler(entry, asked.scheduler),
+        deterministic=bool(asked.deterministic),
+        step_cache=_step_cache(entry, asked.step_cache),
     )
 
 
@@ -137,6 +140,25 @@ def _sequence_length(entry: ModelEntry, asked: int | None) -> int | None:
     if limit is None:
         raise InvalidRequestError("settings.max_sequence_length: this model does not take it; leave it out.")
     return _within("max_sequence_length", asked, 1, limit)
+
+
+def _scheduler(entry: ModelEntry, asked: str | None) -> str | None:
+    if asked is None or asked in entry.schedulers:
+        return asked
+    choice = f"it can use: {', '.join(entry.schedulers)}" if entry.schedulers else "it has only its own; leave it out"
+    raise InvalidRequestError(f'settings.scheduler: this model cannot use "{asked[:64]}"; {choice}.')
+
+
+def _step_cache(entry: ModelEntry, asked: float | None) -> float:
+    limits = entry.step_cache
+    threshold = limits.default if asked is None else asked
+    if threshold and not limits.maximum:
+        raise InvalidRequestError("settings.step_cache: this model has none; leave it out.")
+    if not 0 <= threshold <= limits.maximum:
+        raise InvalidRequestError(
+            f"settings.step_cache: {threshold:g} is not possible; this model takes 0 to {limits.maximum:g}."
+        )
+    return threshold
 
 
 def _check_side(entry: ModelEntry, name: str, pixels: int) -> None:

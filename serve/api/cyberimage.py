@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,10 +11,12 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response, 
 
 from deployments.jobs.exceptions import JobError, UnknownImageError, UnknownJobError
 from deployments.jobs.records import Image, JobState
+from deployments.model_state import ModelCondition, ModelState
+from deployments.previews import MEDIA_TYPE as PREVIEW_TYPE
 from deployments.storage.base import StorageError
 from serve.api import examples
 from serve.api.byte_range import respond_with_bytes
-from serve.api.errors import DATABASE_DOWN, public_message
+from serve.api.errors import DATABASE_DOWN, ApiError, public_message
 from serve.api.schemas import (
     DetailedQueueAnswer,
     DoneAnswer,
@@ -22,6 +25,7 @@ from serve.api.schemas import (
     HealthAnswer,
     ModelsAnswer,
     QueueAnswer,
+    SettingsBody,
     StatusAnswer,
 )
 from serve.services import Services
@@ -65,6 +69,15 @@ _BAD: _Responses = {
         "The body is too large.", "The request body is larger than the 1048576 bytes that are allowed."
     ),
 }
+
+
+class NoPreviewError(ApiError):
+    """There is no preview of this job: it has not taken a step yet, or ended some time ago."""
+
+    status = 404
+
+
+_NO_PREVIEW: _Responses = {404: examples.error("There is no such job, or no preview of it.", str(NoPreviewError()))}
 _OTHER_BODY: _Responses = {409: examples.error("The key belongs to another request.", str(IdempotencyConflictError()))}
 _BAD_QUERY: _Responses = {400: examples.error("A parameter is not valid.", 'detailed: "maybe" is not true or false.')}
 _UNKNOWN_JOB: _Responses = {404: examples.error("There is no such job.", "There is no such job.")}
@@ -96,7 +109,7 @@ router = APIRouter()
     "/health",
     tags=["service"],
     responses={
-        200: examples.answer(examples.HEALTH),
+        200: examples.answer(examples.HEALTH, degraded=examples.DEGRADED),
         503: {
             "model": HealthAnswer,
             "description": "A part of the service is down; its own field has a sentence about it.",
@@ -116,11 +129,16 @@ async def health(behind: Behind, response: Response) -> HealthAnswer:
         logger.warning("%s", database)
         database = DATABASE_DOWN
     storage = await _storage_state(behind)
-    healthy = {tracker, database, storage} == {"ok"}
-    if not healthy:
+    models = tracker if tracker != "ok" else await _load_failures(behind)
+    works = {tracker, database, storage} == {"ok"}
+    if not works:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     return HealthAnswer(
-        status="healthy" if healthy else "unhealthy", database=database, tracker=tracker, storage=storage
+        status="unhealthy" if not works else "healthy" if models == "ok" else "degraded",
+        database=database,
+        tracker=tracker,
+        storage=storage,
+        models=models,
     )
 
 
@@ -132,10 +150,29 @@ async def _storage_state(behind: Services) -> str:
     return "ok"
 
 
+async def _load_failures(behind: Services) -> str:
+    conditions = (await _model_conditions(behind)).items()
+    failures = [f"{key}: {found.reason}" for key, found in conditions if found.state is ModelState.UNAVAILABLE]
+    return " ".join(failures) or "ok"
+
+
+async def _model_conditions(behind: Services) -> dict[str, ModelCondition]:
+    """What the tracker knows of the models; where it does not answer, nobody knows."""
+    fingerprints = {model_id: entry.fingerprint for model_id, entry in behind.catalog.models.items()}
+    try:
+        return await behind.tracker.model_conditions(fingerprints)
+    except JobError:
+        return dict.fromkeys(fingerprints, ModelCondition(ModelState.UNKNOWN))
+
+
 @router.get("/api/models", tags=["models"], responses={200: examples.answer(examples.MODELS)})
 async def models(behind: Behind) -> ModelsAnswer:
-    """The models and what each may be asked for."""
-    entries = {model_id: entry.public(model_id) for model_id, entry in behind.catalog.models.items()}
+    """The models, what each may be asked for, and whether it is loaded."""
+    conditions = await _model_conditions(behind)
+    entries = {
+        model_id: entry.public(model_id) | asdict(conditions[model_id])
+        for model_id, entry in behind.catalog.models.items()
+    }
     return ModelsAnswer(models=entries, default=behind.catalog.default)
 
 
@@ -153,6 +190,29 @@ async def generate(
     ] = None,
 ) -> GenerateAnswer:
     """Queue a job. It runs whether or not you wait; ask for its status by its id."""
+    return await _submit(behind, request, body, idempotency_key)
+
+
+@router.post(
+    "/api/image/{image_id}/replay",
+    tags=["jobs"],
+    responses={200: examples.answer(examples.GENERATE), 400: _BAD[400]} | _UNKNOWN_IMAGE | _FULL_OR_DOWN,
+)
+async def replay(behind: Behind, request: Request, image_id: ImageId) -> GenerateAnswer:
+    """Queue a job that makes an image again, with the parameters and the seed that are recorded of it."""
+    made = (await behind.tracker.get_image(image_id)).metadata
+    body = GenerateBody(
+        model_id=made["model_id"],
+        prompt=made["prompt"],
+        negative_prompt=made["negative_prompt"],
+        settings=SettingsBody(**made["settings"] | {"num_images": 1}),
+    )
+    return await _submit(behind, request, body, idempotency_key=None)
+
+
+async def _submit(
+    behind: Services, request: Request, body: GenerateBody, idempotency_key: str | None
+) -> GenerateAnswer:
     client = request.client.host if request.client else ""
     planned = plan_job(behind.catalog, body, client)
     job = await behind.tracker.submit(new_job_id(client, idempotency_key), planned)
@@ -171,6 +231,21 @@ async def job_status(behind: Behind, job_id: JobId) -> StatusAnswer:
     return await _status(behind, job_id)
 
 
+@router.get(
+    "/api/jobs/{job_id}/preview",
+    tags=["jobs"],
+    response_class=Response,
+    responses={200: {"content": {PREVIEW_TYPE: {}}, "description": "A small picture."}} | _NO_PREVIEW | _DOWN,
+)
+async def job_preview(behind: Behind, job_id: JobId) -> Response:
+    """What the newest image of a running job is becoming: one pixel for each place of its latents."""
+    preview = await behind.tracker.preview(job_id)
+    if preview is None:
+        await behind.tracker.get(job_id)
+        raise NoPreviewError
+    return Response(preview, media_type=PREVIEW_TYPE, headers={"Cache-Control": "no-store"})
+
+
 @router.delete(
     "/api/jobs/{job_id}", tags=["jobs"], responses={200: examples.answer(examples.CANCELLED)} | _UNKNOWN_JOB | _DOWN
 )
@@ -184,7 +259,8 @@ async def _status(behind: Services, job_id: str) -> StatusAnswer:
     job = await behind.tracker.get(job_id)
     images = await behind.tracker.images_of(job_id) if job.state is JobState.COMPLETED else []
     position = await behind.tracker.queue_position(job_id) if job.state is JobState.PENDING else None
-    return StatusAnswer.of(job, images, position)
+    has_preview = job.state is JobState.PROCESSING and await behind.tracker.has_preview(job_id)
+    return StatusAnswer.of(job, images, position, f"/api/jobs/{job_id}/preview" if has_preview else None)
 
 
 @router.get(

@@ -13,10 +13,12 @@ _PROMPT = "a large red circle on a blue background"
 JOB_SETTINGS: dict[str, Any] = {
     "num_images": 1,
     "num_inference_steps": 20,
-    "guidance_scale": 3.0,
+    "guidance_scale": 1.5,
     "width": 64,
     "height": 64,
     "seed": 7,
+    "deterministic": False,
+    "step_cache": 0.0,
 }
 
 GENERATE_BODY: dict[str, Any] = {"model_id": "shapes", "prompt": _PROMPT, "settings": {"num_images": 1, "seed": 7}}
@@ -43,7 +45,7 @@ STATUS: dict[str, Any] = {
     "model_id": "shapes",
     "prompt": _PROMPT,
     "negative_prompt": "",
-    "settings": {**JOB_SETTINGS, "max_sequence_length": None},
+    "settings": {**JOB_SETTINGS, "max_sequence_length": None, "scheduler": None},
     "created_at": "2030-01-01T12:00:00.000Z",
     "started_at": "2030-01-01T12:00:00.120Z",
     "completed_at": "2030-01-01T12:00:01.340Z",
@@ -68,6 +70,7 @@ STATUS: dict[str, Any] = {
     ],
     "queue_position": None,
     "cancel_requested": False,
+    "preview": None,
 }
 
 CANCELLED: dict[str, Any] = {
@@ -99,7 +102,7 @@ MODELS: dict[str, Any] = {
             "source": "builtin",
             "type": "image",
             "step_config": {"steps": {"min": 1, "max": 100, "default": 20}},
-            "guidance": {"min": 0.0, "max": 20.0, "default": 3.0},
+            "guidance": {"min": 0.0, "max": 20.0, "default": 1.5},
             "size": {
                 "default_width": 64,
                 "default_height": 64,
@@ -111,25 +114,47 @@ MODELS: dict[str, Any] = {
             "max_images": 8,
             "max_prompt_characters": 2000,
             "max_sequence_length": None,
+            "schedulers": [
+                "DDIMScheduler",
+                "EulerDiscreteScheduler",
+                "DPMSolverMultistepScheduler",
+                "UniPCMultistepScheduler",
+            ],
+            "step_cache": {"maximum": 0.5, "default": 0.0},
             "default_settings": {
                 "num_images": 1,
                 "num_inference_steps": 20,
-                "guidance_scale": 3.0,
+                "guidance_scale": 1.5,
                 "width": 64,
                 "height": 64,
             },
+            "state": "cold",
+            "reason": "",
         }
     },
     "default": "shapes",
 }
 
-HEALTH: dict[str, Any] = {"status": "healthy", "database": "ok", "tracker": "ok", "storage": "ok"}
+HEALTH: dict[str, Any] = {
+    "status": "healthy",
+    "database": "ok",
+    "tracker": "ok",
+    "storage": "ok",
+    "models": "ok",
+}
+
+DEGRADED: dict[str, Any] = {
+    **HEALTH,
+    "status": "degraded",
+    "models": "sketches: sketches could not be loaded: there is no such folder or file.",
+}
 
 UNHEALTHY: dict[str, Any] = {
     "status": "unhealthy",
     "database": "The job database cannot be used; the server's log says why.",
     "tracker": "ok",
     "storage": "ok",
+    "models": "ok",
 }
 
 DELETED: dict[str, Any] = {"status": "success", "message": "The image was deleted."}

@@ -54,11 +54,18 @@ class SettingsBody(_Body):
 
     num_images: Whole | None = Field(default=None, description="Images to make; 1 where left out.", examples=[1])
     num_inference_steps: Whole | None = Field(default=None, description="Denoising steps.", examples=[20])
-    guidance_scale: Number | None = Field(default=None, description="Guidance scale.", examples=[3.0])
+    guidance_scale: Number | None = Field(default=None, description="Guidance scale.", examples=[1.5])
     width: Whole | None = Field(default=None, description="Pixels.", examples=[64])
     height: Whole | None = Field(default=None, description="Pixels.", examples=[64])
     seed: Whole | None = Field(default=None, description="0 to 2^63-1; random where left out.", examples=[7])
     max_sequence_length: Whole | None = Field(default=None, description="Prompt tokens, where the model takes a limit.")
+    scheduler: Text | None = Field(default=None, description="One of the model's `schedulers`; its own where left out.")
+    deterministic: bool | None = Field(
+        default=None, description="Whether the same request shall always give the same bytes, whatever else runs."
+    )
+    step_cache: Number | None = Field(
+        default=None, description="Relative change below which a step skips most of the model; 0: every step is full."
+    )
 
 
 class GenerateBody(_Body):
@@ -138,9 +145,12 @@ class StatusAnswer(_Body):
     images: list[ImageOfJob]
     queue_position: int | None = Field(default=None, description="1 is next of its model; null once it runs.")
     cancel_requested: bool = Field(description="Whether it is about to be cancelled.")
+    preview: str | None = Field(
+        default=None, description="While it runs and can be previewed: the path that answers with a small picture."
+    )
 
     @classmethod
-    def of(cls, job: Job, images: list[Image], queue_position: int | None) -> StatusAnswer:
+    def of(cls, job: Job, images: list[Image], queue_position: int | None, preview: str | None) -> StatusAnswer:
         """A job with its images."""
         return cls(
             id=job.id,
@@ -157,13 +167,16 @@ class StatusAnswer(_Body):
             images=[ImageOfJob.of(image) for image in images],
             queue_position=queue_position,
             cancel_requested=job.cancel_requested and not job.state.is_terminal,
+            preview=preview,
         )
 
 
 class ModelsAnswer(_Body):
     """The catalog."""
 
-    models: dict[str, dict[str, Any]] = Field(description="By model id.")
+    models: dict[str, dict[str, Any]] = Field(
+        description="By model id. `state` is `cold`, `ready`, `unavailable` (then `reason` says why) or `unknown`."
+    )
     default: str = Field(description="The model to begin with where nobody has chosen one.")
 
 
@@ -191,10 +204,11 @@ class DetailedQueueAnswer(QueueAnswer):
 class HealthAnswer(BaseModel):
     """The state of the service."""
 
-    status: Literal["healthy", "unhealthy"]
+    status: Literal["healthy", "degraded", "unhealthy"]
     database: str = Field(description="`ok`, or what is wrong.")
     tracker: str = Field(description="`ok`, or what is wrong.")
     storage: str = Field(description="`ok`, or what is wrong.")
+    models: str = Field(description="`ok`, or which models could not be loaded, and why.")
 
 
 class DoneAnswer(_Body):

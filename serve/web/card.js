@@ -45,6 +45,7 @@ export class Card {
     this.#slot("message").hidden = !message;
     this.#showButtons(job);
     this.#showPictures(job);
+    this.#showPreview(job);
     this.#showFacts();
   }
 
@@ -93,6 +94,19 @@ export class Card {
     pictures.replaceChildren(
       ...(images.length ? images.map((image, place) => this.#picture(image, place)) : names.map(() => this.#blank())),
     );
+  }
+
+  /** What the newest picture is becoming, in the first empty frame. It is put in once it is there, so nothing flickers. */
+  #showPreview({ status, preview, progress = {} }) {
+    if (status !== "processing" || !preview) return;
+    const picture = new Image();
+    picture.className = "preview";
+    picture.alt = "";
+    picture.addEventListener("load", () => {
+      const frame = this.element.querySelector(".pictures > div.frame");
+      if (frame && this.element.dataset.state === "processing") frame.replaceChildren(picture);
+    });
+    picture.src = `${preview.replace(/^\//, "")}?step=${progress.step ?? 0}`;
   }
 
   #blank() {

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 WEB = Path(__file__).parents[2] / "serve" / "web"
 POLICY = "default-src 'self'; img-src 'self' blob: data:"
 PICTURE_SIZE = 64
+PREVIEW_SIZE = 8
 
 MODELS: dict[str, dict[str, Any]] = {
     "shapes": {
@@ -108,6 +109,7 @@ class FakeService:
         job["status"] = "processing"
         job.pop("queue_position", None)
         job["progress"] |= {"generating": True, "step": step}
+        job["preview"] = f"/api/jobs/{job['id']}/preview"
 
     def complete(self, job: dict[str, Any]) -> None:
         settings = job["settings"]
@@ -194,6 +196,10 @@ class FakeService:
             self.jobs[job_id].pop("queue_position", None)
             return {"status": "success", "message": "Cancelled"}
 
+        @app.get("/api/jobs/{job_id}/preview")
+        async def preview(job_id: str) -> Response:
+            return Response(_picture(PREVIEW_SIZE), media_type="image/png")
+
         @app.get("/api/image/{image_id}")
         async def image(image_id: str) -> Response:
             return Response(_picture(), media_type="image/png")
@@ -208,8 +214,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _picture() -> bytes:
-    picture = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), (40, 70, 200))
+def _picture(size: int = PICTURE_SIZE) -> bytes:
+    picture = Image.new("RGB", (size, size), (40, 70, 200))
     ImageDraw.Draw(picture).ellipse((14, 14, 50, 50), fill=(220, 40, 50))
     file = io.BytesIO()
     picture.save(file, "PNG")

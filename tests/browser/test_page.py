@@ -35,7 +35,11 @@ def test_prompt_becomes_a_picture(page: Page, service: FakeService) -> None:
     service.step(service.newest, 5)
     expect(card.locator(".state")).to_contain_text("step 5 of 20")
     assert card.locator("progress").evaluate("bar => bar.value / bar.max") == 0.25
+    preview = card.locator("img.preview")
+    expect(preview).to_be_visible()
+    assert preview.evaluate("picture => picture.naturalWidth") == 8
     service.complete(service.newest)
+    expect(preview).to_have_count(0)
     picture = card.locator("img")
     expect(picture).to_be_visible()
     page.wait_for_function("picture => picture.naturalWidth === 64", arg=picture.element_handle())

@@ -9,6 +9,7 @@ from ray import serve
 from ray._common.test_utils import wait_for_condition
 
 from deployments.job_tracker import TRACKER_NAME, TRACKER_NAMESPACE
+from models.training.judge import Verdict
 from tests.service import APP_NAME, WAIT_SECONDS, judged
 
 
@@ -52,7 +53,7 @@ def test_a_killed_model_replica_costs_a_job_an_attempt_and_nothing_else(service)
     job = service.wait_until(running, "completed")
     assert len(job["images"]) == 4
     verdict = judged(service.image(job["images"][0]["id"]))
-    assert (verdict.colour, verdict.background) == ("red", "blue")
+    assert verdict == Verdict("circle", "red", "blue", "centre")
     service.wait_until(waiting, "completed")
 
 

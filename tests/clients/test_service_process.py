@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from models.training.judge import Verdict
 from tests.service import WAIT_SECONDS, Service, free_port, judged
 
 CYBERIMAGE = [sys.executable, "-m", "serve"]
@@ -110,7 +111,7 @@ def test_start_generate_stop_and_start_again(tmp_path, monkeypatch):
         made = run("generate", prompt, "--seed", "3", "-o", str(picture), CYBERIMAGE_URL=url)
         assert made.returncode == 0, made
         verdict = judged(picture.read_bytes())
-        assert (verdict.colour, verdict.background) == ("red", "blue")
+        assert verdict == Verdict("circle", "red", "blue", "centre")
         assert "shapes" in run("models", CYBERIMAGE_URL=url).stdout
 
         other_port, other_folder = str(free_port()), str(tmp_path / "other")

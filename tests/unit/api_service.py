@@ -13,7 +13,7 @@ import httpx
 import PIL.Image
 from fastapi import FastAPI
 
-from deployments.catalog import Catalog, ModelEntry, SizeLimits, StepLimits, load_catalog
+from deployments.catalog import Catalog, ModelEntry, SizeLimits, StepCacheLimits, StepLimits, load_catalog
 from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, Job, JobPhase, NewImage, ProgressReport
 from deployments.settings import Settings
@@ -33,6 +33,8 @@ WIDE_CATALOG = Catalog(
                 default_width=1024, default_height=1024, multiple_of=16, minimum=250, maximum=2050, max_pixels=2**21
             ),
             max_sequence_length=512,
+            schedulers=("DDIMScheduler", "EulerDiscreteScheduler"),
+            step_cache=StepCacheLimits(maximum=0.3, default=0.1),
         ),
         "fast": ModelEntry(repo="owner/fast", steps=StepLimits(fixed=2)),
     },

@@ -89,6 +89,7 @@ async def test_fields(service, fields, message):
         ("seed", str(2**63), f"the number is beyond {2**63 - 1}"),
         ("seed", "true", "true and false are not numbers"),
         ("max_sequence_length", "256", "this model does not take it; leave it out"),
+        ("deterministic", "2", "2 is not true or false"),
     ],
 )
 async def test_settings(service, name, value, message):
@@ -109,10 +110,31 @@ async def test_settings(service, name, value, message):
             "settings.width, settings.height: 2048x2048 is 4194304 pixels; this model takes at most 2097152.",
         ),
         ({"max_sequence_length": 513}, "settings.max_sequence_length: 513 is not possible; this model takes 1 to 512."),
+        (
+            {"scheduler": "NoScheduler"},
+            'settings.scheduler: this model cannot use "NoScheduler"; '
+            "it can use: DDIMScheduler, EulerDiscreteScheduler.",
+        ),
+        ({"step_cache": 0.4}, "settings.step_cache: 0.4 is not possible; this model takes 0 to 0.3."),
+        ({"step_cache": -0.1}, "settings.step_cache: -0.1 is not possible; this model takes 0 to 0.3."),
     ],
 )
 async def test_settings_of_a_large_model(wide_service, settings, message):
     assert await refusal(wide_service, GOOD | {"model_id": "large", "settings": settings}) == message
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"scheduler": "DDIMScheduler"},
+            'settings.scheduler: this model cannot use "DDIMScheduler"; it has only its own; leave it out.',
+        ),
+        ({"step_cache": 0.1}, "settings.step_cache: this model has none; leave it out."),
+    ],
+)
+async def test_settings_that_a_model_does_not_offer(wide_service, settings, message):
+    assert await refusal(wide_service, GOOD | {"model_id": "fast", "settings": settings}) == message
 
 
 async def test_steps_of_a_model_with_a_fixed_number(wide_service):

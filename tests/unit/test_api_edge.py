@@ -8,7 +8,7 @@ import pytest
 
 from deployments.remote_tracker import TrackerUnavailableError
 from deployments.storage.base import StorageError
-from tests.unit.api_service import PROMPT, api_service, sentence
+from tests.unit.api_service import CPU_CATALOG, PROMPT, api_service, sentence
 
 ROUTES = [
     ("GET", "/api/queue"),
@@ -99,7 +99,8 @@ class TestHealth:
         response = await service.http.get("/health")
 
         assert response.status_code == 200
-        assert response.json() == {"status": "healthy", "database": "ok", "tracker": "ok", "storage": "ok"}
+        works = {"database": "ok", "tracker": "ok", "storage": "ok", "models": "ok"}
+        assert response.json() == {"status": "healthy"} | works
         assert (await service.http.head("/health")).status_code == 200
 
     async def test_tracker_down(self, tmp_path):
@@ -108,7 +109,13 @@ class TestHealth:
 
         down = "The job tracker does not answer; it is being restarted."
         assert response.status_code == 503
-        assert response.json() == {"status": "unhealthy", "database": down, "tracker": down, "storage": "ok"}
+        assert response.json() == {
+            "status": "unhealthy",
+            "database": down,
+            "tracker": down,
+            "storage": "ok",
+            "models": down,
+        }
 
     async def test_database_broken_tells_the_place_to_the_log_only(self, tmp_path, caplog):
         break_database(tmp_path)
@@ -121,6 +128,7 @@ class TestHealth:
             "database": DATABASE_DOWN,
             "tracker": "ok",
             "storage": "ok",
+            "models": "ok",
         }
         assert str(tmp_path) in caplog.text
 
@@ -132,6 +140,20 @@ class TestHealth:
         assert response.status_code == 503
         assert response.json()["storage"] == "Could not read the image: the disk failed."
         assert response.json()["tracker"] == "ok"
+
+    async def test_a_model_that_could_not_be_loaded_leaves_the_service_at_work(self, service):
+        reason = "shapes could not be loaded: there is no such folder or file."
+        await service.tracker.announce_model("shapes", CPU_CATALOG.get("shapes").fingerprint, reason)
+        response = await service.http.get("/health")
+
+        assert response.status_code == 200
+        assert response.json() == {
+            "status": "degraded",
+            "database": "ok",
+            "tracker": "ok",
+            "storage": "ok",
+            "models": f"shapes: {reason}",
+        }
 
 
 @EVERY_ROUTE

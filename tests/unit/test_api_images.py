@@ -187,3 +187,23 @@ class TestDelete:
 
     async def test_unknown_is_404(self, service):
         assert sentence(await service.http.delete(f"/api/image/{UNKNOWN}"), 404)
+
+
+class TestReplay:
+    async def test_the_image_is_asked_for_again_with_its_own_seed(self, service):
+        first, _ = await service.make_image(
+            negative_prompt="green", settings={"num_images": 2, "seed": 11, "num_inference_steps": 7}
+        )
+        second = (await service.tracker.images_of((await service.tracker.get_image(first.id)).job_id))[1]
+
+        response = await service.http.post(f"/api/image/{second.id}/replay")
+
+        assert response.status_code == 200
+        assert list(response.json()) == ["job_id", "status", "num_images", "message"]
+        request = (await service.job(response.json()["job_id"])).request
+        assert (request.model_id, request.prompt, request.negative_prompt) == ("shapes", PROMPT, "green")
+        settings = request.settings
+        assert (settings.num_images, settings.seed, settings.num_inference_steps) == (1, 12, 7)
+
+    async def test_an_unknown_image_is_404(self, service):
+        assert sentence(await service.http.post(f"/api/image/{UNKNOWN}/replay"), 404)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from datetime import datetime
 
+import numpy as np
+import PIL.Image
 import pytest
 
-from deployments.jobs.records import JobPhase, JobState
+from deployments.jobs.records import JobPhase, JobState, ProgressReport
+from deployments.previews import Previews, encode_preview
+from deployments.remote_tracker import TrackerUnavailableError
 from tests.unit.api_service import CPU_CATALOG, PROMPT, WIDE_CATALOG, api_service, sentence
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -35,6 +40,7 @@ STATUS_KEYS = [
     "images",
     "queue_position",
     "cancel_requested",
+    "preview",
 ]
 SETTINGS_KEYS = [
     "num_images",
@@ -44,6 +50,9 @@ SETTINGS_KEYS = [
     "height",
     "seed",
     "max_sequence_length",
+    "scheduler",
+    "deterministic",
+    "step_cache",
 ]
 
 
@@ -82,7 +91,7 @@ class TestGenerate:
         request = (await service.job(await service.submit())).request
 
         settings = request.settings
-        assert (settings.num_images, settings.num_inference_steps, settings.guidance_scale) == (1, 20, 3.0)
+        assert (settings.num_images, settings.num_inference_steps, settings.guidance_scale) == (1, 20, 1.5)
         assert (settings.width, settings.height, settings.max_sequence_length) == (64, 64, None)
         assert 0 <= settings.seed < 2**32
         assert request.client == "10.1.2.3"
@@ -108,7 +117,18 @@ class TestGenerate:
 
         request = (await wide_service.job(job_id)).request
         assert (request.model_id, request.prompt, request.negative_prompt) == ("large", "a cat", "blurry")
-        assert request.settings.model_dump() == settings
+        assert request.settings.model_dump() == settings | {
+            "scheduler": None,
+            "deterministic": False,
+            "step_cache": 0.1,
+        }
+
+    async def test_scheduler_determinism_and_step_cache_can_be_chosen(self, wide_service):
+        settings = {"scheduler": "DDIMScheduler", "deterministic": True, "step_cache": 0.3}
+        job_id = await wide_service.submit(model_id="large", settings=settings)
+
+        chosen = (await wide_service.job(job_id)).request.settings
+        assert (chosen.scheduler, chosen.deterministic, chosen.step_cache) == ("DDIMScheduler", True, 0.3)
 
     async def test_null_is_the_same_as_left_out(self, service):
         settings = dict.fromkeys(SETTINGS_KEYS)
@@ -292,8 +312,32 @@ class TestModels:
 
         assert list(answer) == ["models", "default"]
         assert answer["default"] == "shapes"
-        assert answer["models"] == {"shapes": CPU_CATALOG.get("shapes").public("shapes")}
+        public = CPU_CATALOG.get("shapes").public("shapes")
+        assert answer["models"] == {"shapes": public | {"state": "cold", "reason": ""}}
         assert {"id", "repo", "description", "source", "type", "step_config"} <= set(answer["models"]["shapes"])
+
+    async def test_a_model_that_could_not_be_loaded_says_why(self, wide_service):
+        fingerprint = WIDE_CATALOG.get("fast").fingerprint
+        await wide_service.tracker.announce_model("fast", fingerprint, "It is too large.")
+        await wide_service.tracker.announce_model("large", WIDE_CATALOG.get("large").fingerprint, "")
+        models = (await wide_service.http.get("/api/models")).json()["models"]
+
+        assert (models["fast"]["state"], models["fast"]["reason"]) == (
+            "unavailable",
+            "It is too large.",
+        )
+        assert (models["large"]["state"], models["large"]["reason"]) == ("ready", "")
+
+    async def test_models_are_listed_while_the_tracker_is_down(self, tmp_path):
+        class Down:
+            async def model_conditions(self, _):
+                raise TrackerUnavailableError
+
+        async with api_service(tmp_path, tracker=Down()) as service:
+            response = await service.http.get("/api/models")
+
+        assert response.status_code == 200
+        assert response.json()["models"]["shapes"]["state"] == "unknown"
 
     async def test_steps_are_a_range_or_a_number(self, wide_service):
         models = (await wide_service.http.get("/api/models")).json()["models"]
@@ -320,3 +364,49 @@ class TestIdempotencyKey:
             answer = await service.http.post("/api/generate", json=body | other, headers=headers)
             assert "another request" in sentence(answer, 409)
         assert (await service.http.get("/api/queue")).json()["total"] == 1
+
+
+class TestPreview:
+    async def test_a_running_job_shows_what_it_is_becoming(self, service):
+        job_id = await service.submit()
+        claim = await service.start()
+        picture = encode_preview(np.full((8, 8, 3), (200, 30, 30), np.uint8))
+        report = ProgressReport(job_id=job_id, fence=claim.fence, phase=JobPhase.GENERATING, step=1, preview=picture)
+        await service.tracker.report([report])
+
+        path = (await service.http.get(f"/api/status/{job_id}")).json()["preview"]
+        response = await service.http.get(path)
+
+        assert path == f"/api/jobs/{job_id}/preview"
+        assert (response.status_code, response.content) == (200, picture)
+        assert response.headers["Content-Type"] == "image/webp"
+        assert response.headers["Cache-Control"] == "no-store"
+        pixels = np.asarray(PIL.Image.open(io.BytesIO(response.content)).convert("RGB"))
+        assert np.abs(pixels.astype(int) - (200, 30, 30)).max() < 20
+
+    async def test_the_report_of_a_stale_attempt_shows_nothing(self, service):
+        job_id = await service.submit()
+        claim = await service.start()
+        report = ProgressReport(
+            job_id=job_id, fence=claim.fence + 1, phase=JobPhase.GENERATING, step=1, preview=b"stale"
+        )
+        await service.tracker.report([report])
+
+        assert "no preview" in sentence(await service.http.get(f"/api/jobs/{job_id}/preview"), 404)
+
+    async def test_a_job_that_waits_has_none(self, service):
+        job_id = await service.submit()
+
+        assert "no preview" in sentence(await service.http.get(f"/api/jobs/{job_id}/preview"), 404)
+        assert (await service.http.get(f"/api/status/{job_id}")).json()["preview"] is None
+
+    async def test_an_unknown_job_is_404(self, service):
+        message = sentence(await service.http.get("/api/jobs/00000000-0000-4000-8000-000000000000/preview"), 404)
+
+        assert "preview" not in message
+
+    def test_only_the_newest_are_remembered(self):
+        previews = Previews(most=2)
+        for job_id in ("a", "b", "a", "c"):
+            previews.keep(job_id, job_id.encode())
+        assert (previews.get("a"), previews.get("b"), previews.get("c")) == (b"a", None, b"c")

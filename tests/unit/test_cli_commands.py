@@ -37,6 +37,7 @@ class Service:
     def __init__(self) -> None:
         self.submitted: list[dict[str, Any]] = []
         self.cancelled: list[str] = []
+        self.replayed: list[str] = []
         self.statuses: list[dict[str, Any] | BaseException] = []
         self.refusal: httpx.Response | None = None
         self.cancel_refusal: httpx.Response | None = None
@@ -56,6 +57,9 @@ class Service:
         if path == "/api/jobs/j1":
             self.cancelled.append("j1")
             return self.cancel_refusal or httpx.Response(200, json={"status": "success", "message": "Job j1 cancelled"})
+        if path == "/api/image/i9/replay":
+            self.replayed.append("i9")
+            return httpx.Response(200, json={"job_id": "j1", "status": "pending"})
         if path.startswith("/api/image/"):
             return httpx.Response(200, content=path.removeprefix("/api/image/").encode())
         return httpx.Response(404, json={"status": "error", "message": "No such job"})
@@ -106,6 +110,14 @@ def test_generate_writes_the_image(service: Service, tmp_path: Path) -> None:
             "settings": {"num_images": 1, "num_inference_steps": 20, "seed": 7},
         }
     ]
+
+
+def test_replay_makes_an_image_again(service: Service, tmp_path: Path) -> None:
+    service.statuses = [job("processing", step=10), job("completed", 20, images=1)]
+    result = run("replay", "i9", "-o", tmp_path / "again.png")
+    assert result.exit_code == 0
+    assert service.replayed == ["i9"]
+    assert (tmp_path / "again.png").read_bytes() == b"i1"
 
 
 def test_progress_tells_the_queue_then_the_steps() -> None:

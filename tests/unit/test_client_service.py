@@ -56,6 +56,17 @@ def in_turn(*answers: httpx.Response | Exception) -> Handler:
     return handle
 
 
+def test_replay_names_the_image() -> None:
+    requests = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        requests.append((request.method, request.url.path))
+        return httpx.Response(200, json={"job_id": "j1"})
+
+    assert connect(handle).replay("i9") == "j1"
+    assert requests == [("POST", "/api/image/i9/replay")]
+
+
 def test_generate_sends_only_what_was_given() -> None:
     requests = []
 
