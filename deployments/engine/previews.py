@@ -61,7 +61,7 @@ class LatentColours:
             return
         colours = torch.from_numpy(picture).permute(2, 0, 1)[None] * 2 - 1
         known = _with_ones(_places(plain))
-        shown = _places(torch.nn.functional.adaptive_avg_pool2d(colours, (plain.shape[2], plain.shape[3])))
+        shown = _places(_shrink(colours, plain))
         self._squares += known.T @ known / len(known)
         self._products += known.T @ shown / len(known)
         self._weights = torch.linalg.solve(self._squares, self._products)
@@ -111,6 +111,11 @@ def _encode_samples(autoencoder: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return _places(latents), _places(
         torch.nn.functional.adaptive_avg_pool2d(pictures, (latents.shape[2], latents.shape[3]))
     )
+
+
+def _shrink(pictures: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """Pictures at the size of their latents."""
+    return torch.nn.functional.adaptive_avg_pool2d(pictures, (latents.shape[2], latents.shape[3]))
 
 
 def _places(images: torch.Tensor) -> torch.Tensor:
