@@ -71,22 +71,25 @@ class ImageModel:
         self._engine: Engine | None = None
         self._load_failure = ""
         try:
-            pipeline = load_model(entry, os.environ)
+            self._load(costs_file)
         except ModelLoadError as error:
             self._load_failure = str(error)
             logger.error("Model %s is unavailable: %s", model_id, error)  # noqa: TRY400 - one line, no traceback
-        else:
-            self._weights = weights_of(entry)
-            self._prompt_limit = PromptLimit(pipeline, takes_long_prompts=entry.prompt_encoding == "long")
-            self._sampler = type(pipeline.scheduler).__name__ if hasattr(pipeline, "scheduler") else None
-            self._engine = Engine(
-                pipeline,
-                max_batch=entry.max_batch,
-                name=f"engine-{model_id}",
-                costs=ForwardCosts(costs_file, f"{device_name(execution_device(pipeline))}, torch {torch.__version__}"),
-                exact_rows=entry.exact_rows,
-                has_step_cache=entry.step_cache.maximum > 0,
-            )
+
+    def _load(self, costs_file: Path | None) -> None:
+        entry = self._entry
+        pipeline = load_model(entry, os.environ)
+        self._weights = weights_of(entry)
+        self._prompt_limit = PromptLimit(pipeline, takes_long_prompts=entry.prompt_encoding == "long")
+        self._sampler = type(pipeline.scheduler).__name__ if hasattr(pipeline, "scheduler") else None
+        self._engine = Engine(
+            pipeline,
+            max_batch=entry.max_batch,
+            name=f"engine-{self._model_id}",
+            costs=ForwardCosts(costs_file, f"{device_name(execution_device(pipeline))}, torch {torch.__version__}"),
+            exact_rows=entry.exact_rows,
+            has_step_cache=entry.step_cache.maximum > 0,
+        )
 
     @property
     def load_failure(self) -> str:

@@ -55,7 +55,7 @@ class Engine:
         has_step_cache: Whether images may skip most of the denoiser in steps that change little.
 
     Raises:
-        ValueError: If there shall be a step cache, and the pipeline has no denoiser that can have one.
+        ModelLoadError: If there shall be a step cache, and the pipeline has no denoiser that can have one.
     """
 
     def __init__(  # noqa: PLR0913 - each has its default but two

@@ -54,7 +54,7 @@ class LatentColours:
             latents: Its last ones, as :meth:`preview` takes them.
             picture: Of shape (height, width, 3), in 0..1.
         """
-        if picture.ndim != 3 or not np.isfinite(picture).all():
+        if picture.shape[2:] != (3,) or not np.isfinite(picture).all():
             return
         plain = self._plain(pipeline, latents, picture.shape[1], picture.shape[0])
         if plain is None:

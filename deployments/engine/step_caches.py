@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from deployments.engine.exceptions import ModelLoadError
 from deployments.engine.stages import module_of
 from deployments.engine.step_cache import CachedPass, Passenger, StepCache
 
@@ -26,14 +27,17 @@ class StepCaches:
         components: The pipeline's, by name; none for a pipeline without step caches.
 
     Raises:
-        ValueError: If there are components, and no denoiser among them that can have a step cache.
+        ModelLoadError: If there are components, and no denoiser among them that can have a step cache.
     """
 
     def __init__(self, components: Mapping[str, Any]) -> None:
         denoisers = [components.get(name) for name in _DENOISERS]
-        self._caches = {part: StepCache(part) for part in denoisers if isinstance(part, torch.nn.Module)}
+        try:
+            self._caches = {part: StepCache(part) for part in denoisers if isinstance(part, torch.nn.Module)}
+        except ValueError as error:
+            raise ModelLoadError(f"step_cache: {error}") from error
         if components and not self._caches:
-            raise ValueError("The pipeline has no denoiser that could have a step cache.")
+            raise ModelLoadError("step_cache: the pipeline has no denoiser that could have one.")
 
     def with_memory(self, call: Call, generation: Generation) -> Call:
         """A denoiser's call with what its image keeps; any other call as it is.

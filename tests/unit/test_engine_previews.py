@@ -77,6 +77,16 @@ def test_an_autoencoder_that_decodes_no_pictures_has_none():
     assert LatentColours.fitted_to(pipeline) is None
 
 
+def test_a_picture_with_an_alpha_channel_teaches_nothing_and_fails_nothing():
+    pipeline = tiny_stable_diffusion()
+    colours = LatentColours.fitted_to(pipeline)
+    assert colours is not None
+    latents = torch.ones(1, 4, 8, 8)
+    before = colours.preview(pipeline, latents, 16, 16)
+    colours.learn(pipeline, latents, np.ones((16, 16, 4), np.float32))
+    assert np.array_equal(before, colours.preview(pipeline, latents, 16, 16))
+
+
 @pytest.mark.parametrize("shape", [(1, 5, 8, 8), (1, 4, 3, 8, 8), (1, 64, 16)])
 def test_latents_of_another_form_have_none(shape):
     pipeline = tiny_stable_diffusion()

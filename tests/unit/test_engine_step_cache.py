@@ -8,6 +8,7 @@ import torch
 from diffusers import FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
 
 from deployments.engine.engine import Engine
+from deployments.engine.exceptions import ModelLoadError
 from deployments.engine.generation import draw_image
 from deployments.engine.request import ImageRequest
 from deployments.engine.step_cache import CachedPass, Passenger, StepCache
@@ -253,5 +254,5 @@ class TestInTheEngine:
     def test_a_pipeline_without_a_denoiser_to_cache_is_refused(self):
         pipeline = tiny_stable_diffusion()
         pipeline.unet = torch.nn.Linear(2, 2)
-        with pytest.raises(ValueError, match="Linear has no blocks"):
+        with pytest.raises(ModelLoadError, match="step_cache: Linear has no blocks"):
             Engine(pipeline, max_batch=8, has_step_cache=True)
