@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from deployments.job_tracker import JobTracker, TrackerSettings, connect_tracker
+from deployments.job_tracker import JobTracker, TrackerSettings
 from deployments.remote_tracker import remote_tracker
 from deployments.settings import Settings
 from deployments.storage.base import Storage
 from deployments.storage.local import LocalStorage
+from deployments.tracker_actor import connect_tracker
 
 
 def open_tracker(settings: Settings) -> JobTracker:

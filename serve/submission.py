@@ -7,9 +7,10 @@ import secrets
 from uuid import UUID, uuid4, uuid5
 
 from deployments.catalog import Catalog, ModelEntry, UnknownModelError
-from deployments.jobs.records import GenerationSettings, JobRequest
+from deployments.jobs.records import GenerationSettings, Job, JobRequest
+from serve.api.cyberimage.bodies import GenerateBody, SettingsBody
 from serve.api.errors import ApiError, InvalidRequestError
-from serve.api.schemas import GenerateBody, SettingsBody
+from serve.services import Services
 
 _IDEMPOTENT_JOBS = UUID("3f0b8f0e-6d0a-5b8e-9d57-5d1f0a7c2b11")
 _LARGEST_SEED = 2**63 - 1
@@ -20,6 +21,27 @@ class IdempotencyConflictError(ApiError):
     """The Idempotency-Key was used for another request; use a new key for a new request."""
 
     status = 409
+
+
+async def submit_job(services: Services, body: GenerateBody, client: str, idempotency_key: str | None) -> Job:
+    """Queue the job that a request asks for, or return the one that the same request with the same key made.
+
+    Args:
+        services: The parts behind the edge.
+        body: What the client sent.
+        client: Who asks.
+        idempotency_key: Of the client's choice; None where every request is a new job.
+
+    Raises:
+        InvalidRequestError: See :func:`plan_job`.
+        IdempotencyConflictError: The key belongs to another request.
+        QueueFullError: Too many jobs wait.
+    """
+    planned = plan_job(services.catalog, body, client)
+    job = await services.tracker.submit(new_job_id(client, idempotency_key), planned)
+    if not asks_the_same(body, planned, job.request):
+        raise IdempotencyConflictError
+    return job
 
 
 def plan_job(catalog: Catalog, body: GenerateBody, client: str) -> JobRequest:

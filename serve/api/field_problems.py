@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from serve.api.schemas import GenerateBody, SettingsBody
+from serve.api.cyberimage.bodies import GenerateBody, SettingsBody
 
 _MOST_PROBLEMS = 5
 _LONGEST_NAME = 64

@@ -13,8 +13,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from deployments.settings import Settings
-from serve.api import examples, schemas
 from serve.api.application import build_api
+from serve.api.cyberimage import bodies, examples
 from serve.api.errors import ErrorBody
 from serve.services import Services
 from tests.unit.api_service import CPU_CATALOG, PROJECT, api_service
@@ -28,15 +28,15 @@ OPERATIONS = [
 ]
 EVERY_OPERATION = pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
 ANSWERS = {
-    ("get", "/health"): schemas.HealthAnswer,
-    ("get", "/api/models"): schemas.ModelsAnswer,
-    ("post", "/api/generate"): schemas.GenerateAnswer,
-    ("get", "/api/status/{job_id}"): schemas.StatusAnswer,
-    ("delete", "/api/jobs/{job_id}"): schemas.StatusAnswer,
-    ("get", "/api/queue"): schemas.DetailedQueueAnswer | schemas.QueueAnswer,
+    ("get", "/health"): bodies.HealthAnswer,
+    ("get", "/api/models"): bodies.ModelsAnswer,
+    ("post", "/api/generate"): bodies.GenerateAnswer,
+    ("get", "/api/status/{job_id}"): bodies.StatusAnswer,
+    ("delete", "/api/jobs/{job_id}"): bodies.StatusAnswer,
+    ("get", "/api/queue"): bodies.DetailedQueueAnswer | bodies.QueueAnswer,
     ("get", "/api/image/{image_id}/metadata"): dict,
-    ("post", "/api/image/{image_id}/replay"): schemas.GenerateAnswer,
-    ("delete", "/api/image/{image_id}"): schemas.DoneAnswer,
+    ("post", "/api/image/{image_id}/replay"): bodies.GenerateAnswer,
+    ("delete", "/api/image/{image_id}"): bodies.DoneAnswer,
 }
 
 

@@ -1,0 +1,111 @@
+"""The service as a whole: its health, its models, its queue."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response, status
+
+from deployments.jobs.exceptions import JobError
+from deployments.model_state import ModelCondition, ModelState
+from deployments.storage.base import StorageError
+from serve.api.cyberimage import answers, examples
+from serve.api.cyberimage.bodies import DetailedQueueAnswer, HealthAnswer, ModelsAnswer, QueueAnswer
+from serve.api.cyberimage.parameters import Behind
+from serve.api.errors import DATABASE_DOWN, public_message
+from serve.services import Services
+
+logger = logging.getLogger(__name__)
+
+router = APIRouter()
+
+
+@router.get(
+    "/health",
+    tags=["service"],
+    responses={
+        200: examples.answer(examples.HEALTH, degraded=examples.DEGRADED),
+        503: {
+            "model": HealthAnswer,
+            "description": "A part of the service is down; its own field has a sentence about it.",
+            **examples.answer(examples.UNHEALTHY),
+        },
+    },
+)
+@router.head("/health", include_in_schema=False)
+async def health(behind: Behind, response: Response) -> HealthAnswer:
+    """Whether the service can take and finish jobs."""
+    tracker, database = "ok", "ok"
+    try:
+        database = str((await behind.tracker.describe())["database"])
+    except JobError as error:
+        tracker = database = public_message(error)
+    if database not in ("ok", tracker):
+        logger.warning("%s", database)
+        database = DATABASE_DOWN
+    storage = await _storage_state(behind)
+    models = tracker if tracker != "ok" else await _load_failures(behind)
+    works = {tracker, database, storage} == {"ok"}
+    if not works:
+        response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    return HealthAnswer(
+        status="unhealthy" if not works else "healthy" if models == "ok" else "degraded",
+        database=database,
+        tracker=tracker,
+        storage=storage,
+        models=models,
+    )
+
+
+async def _storage_state(behind: Services) -> str:
+    try:
+        await behind.storage.exists("1970/01/01/00000000-0000-0000-0000-000000000000.png")
+    except StorageError as error:
+        return str(error)
+    return "ok"
+
+
+async def _load_failures(behind: Services) -> str:
+    conditions = (await _model_conditions(behind)).items()
+    failures = [f"{key}: {found.reason}" for key, found in conditions if found.state is ModelState.UNAVAILABLE]
+    return " ".join(failures) or "ok"
+
+
+async def _model_conditions(behind: Services) -> dict[str, ModelCondition]:
+    """What the tracker knows of the models; where it does not answer, nobody knows."""
+    fingerprints = {model_id: entry.fingerprint for model_id, entry in behind.catalog.models.items()}
+    try:
+        return await behind.tracker.model_conditions(fingerprints)
+    except JobError:
+        return dict.fromkeys(fingerprints, ModelCondition(ModelState.UNKNOWN))
+
+
+@router.get("/api/models", tags=["models"], responses={200: examples.answer(examples.MODELS)})
+async def models(behind: Behind) -> ModelsAnswer:
+    """The models, what each may be asked for, and whether it is loaded."""
+    conditions = await _model_conditions(behind)
+    entries = {
+        model_id: entry.public(model_id) | asdict(conditions[model_id])
+        for model_id, entry in behind.catalog.models.items()
+    }
+    return ModelsAnswer(models=entries, default=behind.catalog.default)
+
+
+@router.get(
+    "/api/queue",
+    tags=["jobs"],
+    responses={200: examples.answer(examples.QUEUE, detailed=examples.DETAILED_QUEUE)}
+    | answers.BAD_QUERY
+    | answers.DOWN,
+)
+async def queue(
+    behind: Behind, detailed: Annotated[bool, Query(description="Also rates, and counts by model.")] = False
+) -> DetailedQueueAnswer | QueueAnswer:
+    """How many jobs are in which state."""
+    if detailed:
+        told = await behind.tracker.detailed_counts()
+        return DetailedQueueAnswer(**told.model_dump(), total=told.total, queue_size=told.pending)
+    counts = await behind.tracker.counts()
+    return QueueAnswer(**counts.model_dump(exclude={"models"}), total=counts.total, queue_size=counts.pending)
