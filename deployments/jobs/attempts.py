@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import RowMapping, select, update
 
 from deployments.jobs.change import Change
 from deployments.jobs.claims import is_current
+from deployments.jobs.endings import end_job
+from deployments.jobs.images import add_images
 from deployments.jobs.records import JobState, NewImage
 from deployments.jobs.rows import lock_job
-from deployments.jobs.tables import images, jobs
+from deployments.jobs.tables import RUNS, jobs
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,9 @@ class Attempts:
         if row["cancel_requested"]:
             await self._cancelled(row)
             return False
-        if made:
-            in_order = sorted(made, key=lambda image: image.index)
-            rows = [{**image.model_dump(), "job_id": job_id, "created_at": self.change.now} for image in in_order]
-            await self.change.connection.execute(insert(images), rows)
+        await add_images(self.change, row, made)
         seconds = (self.change.now - row["started_at"]).total_seconds()
-        await self._end(row, JobState.COMPLETED, "", step=row["total_steps"], processing_seconds=seconds)
+        await end_job(self.change, row, JobState.COMPLETED, "", step=row["total_steps"], processing_seconds=seconds)
         return True
 
     async def fail(self, job_id: str, fence: int, message: str, max_attempts: int | None) -> bool:
@@ -65,7 +65,7 @@ class Attempts:
         """See :meth:`JobStore.reap`."""
         lapsed = await self.change.connection.execute(
             select(jobs)
-            .where(jobs.c.state == JobState.PROCESSING, jobs.c.lease_until <= self.change.now)
+            .where(RUNS, jobs.c.lease_until <= self.change.now)
             .order_by(jobs.c.number)
             .with_for_update(skip_locked=True)
         )
@@ -75,29 +75,65 @@ class Attempts:
             reaped.append(row["id"])
         return reaped
 
+    async def release_all(self, reason: str) -> list[str]:
+        """See :meth:`JobStore.release_all`."""
+        in_order = select(jobs).where(RUNS).order_by(jobs.c.number).with_for_update()
+        running = await self.change.connection.execute(in_order)
+        released = []
+        for row in running.mappings().all():
+            if row["cancel_requested"]:
+                await self._cancelled(row)
+            else:
+                await self._put_back(row, self.change.now, f"Waits again: {reason}", excused=row["excused"] + 1)
+            released.append(row["id"])
+        return released
+
+    async def shorten_leases(self, longest: timedelta) -> None:
+        """See :meth:`JobStore.shorten_leases`."""
+        end = self.change.now + longest
+        await self.change.connection.execute(update(jobs).where(RUNS, jobs.c.lease_until > end).values(lease_until=end))
+
     async def _fail_or_put_back(self, row: RowMapping, reason: str, max_attempts: int | None) -> None:
-        attempt = row["attempts"]
+        attempt = row["attempts"] - row["excused"]
         if row["cancel_requested"]:
             await self._cancelled(row)
         elif max_attempts is None:
-            await self._end(row, JobState.FAILED, reason)
+            await end_job(self.change, row, JobState.FAILED, reason)
         elif attempt >= max_attempts:
-            await self._end(row, JobState.FAILED, f"Gave up after attempt {attempt} of {max_attempts}: {reason}")
+            message = f"Gave up after attempt {attempt} of {max_attempts}: {reason}"
+            await end_job(self.change, row, JobState.FAILED, message)
         else:
-            message = f"Waits again after attempt {attempt} of {max_attempts}: {reason}"
-            await self._leave(row, state=JobState.PENDING, message=message, step=0, started_at=None)
+            not_before = self.change.now + self.change.backoff.pause_after(attempt)
+            when = f", from {_told(not_before)} on" if not_before > self.change.now else ""
+            message = f"Waits again after attempt {attempt} of {max_attempts}{when}: {reason}"
+            await self._put_back(row, not_before, message)
+
+    async def _put_back(self, row: RowMapping, not_before: datetime, message: str, **more: Any) -> None:
+        self.change.ledger.moved(row, JobState.PENDING)
+        # Holder and claim id stay: by them a repeated claim call finds that its jobs have moved on.
+        changed = await self.change.connection.execute(
+            update(jobs)
+            .where(jobs.c.id == row["id"])
+            .values(
+                state=JobState.PENDING,
+                phase=None,
+                lease_until=None,
+                step=0,
+                started_at=None,
+                not_before=not_before if not_before > self.change.now else None,
+                message=message,
+                **more,
+            )
+            .returning(jobs)
+        )
+        self.change.ledger.waits(changed.mappings().one())
 
     async def _cancelled(self, row: RowMapping) -> None:
-        await self._end(row, JobState.CANCELLED, "Cancelled while it ran.")
+        await end_job(self.change, row, JobState.CANCELLED, "Cancelled while it ran.")
 
-    async def _end(self, row: RowMapping, state: JobState, message: str, **more: Any) -> None:
-        await self._leave(row, state=state, message=message, completed_at=self.change.now, **more)
 
-    async def _leave(self, row: RowMapping, **changes: Any) -> None:
-        # Holder and claim id stay: by them a repeated claim call finds that its jobs have moved on.
-        changes |= {"phase": None, "lease_until": None}
-        self.change.ledger.moved(row, JobState.PROCESSING, changes["state"])
-        await self.change.connection.execute(update(jobs).where(jobs.c.id == row["id"]).values(**changes))
+def _told(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def ended_without_completion(row: RowMapping | None, fence: int) -> bool:

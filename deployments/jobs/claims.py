@@ -9,8 +9,9 @@ from datetime import datetime
 from sqlalchemy import RowMapping, select, update
 
 from deployments.jobs.change import Change
+from deployments.jobs.deadlines import Deadlines
 from deployments.jobs.lanes import await_lane, newest_turn, next_jobs
-from deployments.jobs.records import Claim, JobPhase, JobState, ProgressReport
+from deployments.jobs.records import Claim, JobPhase, JobState, PriorityClass, ProgressReport
 from deployments.jobs.rows import lock_job, request_of
 from deployments.jobs.tables import jobs
 
@@ -36,6 +37,7 @@ class Claims:
         if earlier:
             return await self._renew(earlier, lease)
         free = {model_id: count for model_id, count in sorted(capacity.items()) if count > 0}
+        await Deadlines(self.change).settle()
         claims = await self._take_next(free, lease)
         if not claims:
             model_id = await await_lane(self.change.connection, list(free))
@@ -82,7 +84,7 @@ class Claims:
         turn = await newest_turn(self.change.connection)
         claims = []
         for model_id, count in free.items():
-            for job_id in await next_jobs(self.change.connection, model_id, count):
+            for job_id in await next_jobs(self.change.connection, model_id, count, self.change.now):
                 turn += 1
                 claims.append(await self._take(job_id, lease, turn))
         return claims
@@ -122,4 +124,10 @@ def is_current(row: RowMapping, fence: int) -> bool:
 
 def claim_of(row: RowMapping) -> Claim:
     """Return the record of a job's newest claim."""
-    return Claim(job_id=row["id"], request=request_of(row), fence=row["attempts"], created_at=row["created_at"])
+    return Claim(
+        job_id=row["id"],
+        request=request_of(row),
+        fence=row["attempts"],
+        created_at=row["created_at"],
+        priority=PriorityClass.of_rank(row["priority"]),
+    )

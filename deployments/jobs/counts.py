@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.records import JobState, Record
-from deployments.jobs.tables import jobs, tallies
+from deployments.jobs.tables import WAITS, jobs, lanes, tallies
 
 
 class StateCounts(Record):
@@ -77,7 +77,20 @@ async def count_in_detail(connection: AsyncConnection, now: datetime) -> Detaile
     )
 
 
-async def pending_jobs(connection: AsyncConnection) -> int:
-    """Return how many jobs of all models are pending."""
+async def pending_jobs(connection: AsyncConnection, model_id: str | None = None) -> int:
+    """Return how many jobs are pending, of one model or of all."""
     pending = select(func.sum(tallies.c.jobs)).where(tallies.c.state == JobState.PENDING)
+    if model_id is not None:
+        pending = pending.where(tallies.c.model_id == model_id)
     return await connection.scalar(pending) or 0
+
+
+async def pending_jobs_of_client(connection: AsyncConnection, client: str) -> int:
+    """Return how many jobs of a client are pending, of all models; without those that pause between attempts."""
+    return await connection.scalar(select(func.sum(lanes.c.pending)).where(lanes.c.client == client, WAITS)) or 0
+
+
+async def open_jobs_of_client(connection: AsyncConnection, client: str) -> int:
+    """Return how many jobs of a client wait, pause or run, of all models."""
+    is_open = (jobs.c.client == client, jobs.c.completed_at.is_(None))
+    return await connection.scalar(select(func.count()).where(*is_open)) or 0

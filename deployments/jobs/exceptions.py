@@ -32,6 +32,20 @@ class UnknownImageError(JobError):
     code = "unknown_image"
 
 
+class UnknownKeyError(JobError):
+    """There is no such API key."""
+
+    status = 404
+    code = "unknown_key"
+
+
+class UnknownPictureError(JobError):
+    """There is no such input, and no such image."""
+
+    status = 404
+    code = "unknown_picture"
+
+
 class QueueFullError(JobError):
     """The queue is full; try again later."""
 
@@ -41,6 +55,52 @@ class QueueFullError(JobError):
     def __init__(self, message: str | None = None, *, retry_after_seconds: int = 10) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class ClientQueueFullError(QueueFullError):
+    """You have too many jobs waiting; try again later."""
+
+    status = 429
+    code = "too_many_jobs"
+
+
+class DailyLimitError(JobError):
+    """You have asked for as many images as you may on one day."""
+
+    status = 429
+    code = "too_many_images"
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 3600) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyTagsError(JobError):
+    """The image has as many tags as it may."""
+
+    status = 409
+    code = "too_many_tags"
+
+
+class QuotaError(JobError):
+    """You have as many images as you may keep; delete some first."""
+
+    status = 507
+    code = "quota_reached"
+
+
+class JobStateError(JobError):
+    """The job's state does not allow that."""
+
+    status = 409
+    code = "wrong_state"
+
+
+class InvalidCursorError(JobError):
+    """cursor: it is not one that a list of jobs, actions or images gave out; leave it out to begin with the newest."""
+
+    status = 400
+    code = "invalid_cursor"
 
 
 class StoreUnavailableError(JobError):

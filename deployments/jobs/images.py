@@ -1,29 +1,20 @@
-"""Images of completed jobs, and the gallery of all of them."""
+"""Images of completed jobs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import ColumnElement, RowMapping, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from deployments.jobs.change import Change
 from deployments.jobs.exceptions import UnknownImageError
-from deployments.jobs.records import Image, Record
+from deployments.jobs.holdings import note_images
+from deployments.jobs.records import Image, NewImage
 from deployments.jobs.rows import image_of
-from deployments.jobs.tables import images, jobs
-
-
-class GalleryPage(Record):
-    """One page of the gallery, newest first."""
-
-    images: list[Image]
-    total: int
-    """Images that match, on all pages."""
-
-
-def _images() -> Select[Any]:
-    return select(images, jobs.c.model_id).join(jobs, images.c.job_id == jobs.c.id)
+from deployments.jobs.search import indexed_words
+from deployments.jobs.tables import images
 
 
 @dataclass(frozen=True)
@@ -34,31 +25,63 @@ class Images:
 
     async def of_job(self, job_id: str) -> list[Image]:
         """See :meth:`JobStore.images_of`."""
-        found = await self.connection.execute(_images().where(images.c.job_id == job_id).order_by(images.c.index))
+        return await self.of_jobs([job_id])
+
+    async def of_jobs(self, job_ids: Sequence[str]) -> list[Image]:
+        """Return the images of some jobs, each job's by their index."""
+        found = await self.connection.execute(
+            select(images).where(images.c.job_id.in_(job_ids)).order_by(images.c.index)
+        )
         return [image_of(row) for row in found.mappings()]
 
     async def get(self, image_id: str) -> Image:
         """See :meth:`JobStore.get_image`."""
-        found = await self.connection.execute(_images().where(images.c.id == image_id))
-        row = found.mappings().one_or_none()
-        if row is None:
+        found = await self.find([image_id])
+        if not found:
             raise UnknownImageError(f"There is no image {image_id}.")
-        return image_of(row)
+        return found[0]
 
-    async def delete(self, image_id: str) -> Image:
-        """See :meth:`JobStore.delete_image`."""
-        image = await self.get(image_id)
-        await self.connection.execute(delete(images).where(images.c.id == image_id))
-        return image
+    async def find(self, image_ids: Sequence[str]) -> list[Image]:
+        """See :meth:`StoreGallery.find_images`."""
+        found = await self.connection.execute(select(images).where(images.c.id.in_(image_ids)))
+        by_id = {row["id"]: image_of(row) for row in found.mappings()}
+        return [by_id[image_id] for image_id in dict.fromkeys(image_ids) if image_id in by_id]
 
-    async def page(self, page: int, limit: int, search: str, model_id: str | None) -> GalleryPage:
-        """See :meth:`JobStore.list_images`."""
-        matching = _images()
-        if model_id is not None:
-            matching = matching.where(jobs.c.model_id == model_id)
-        for word in search.split():
-            matching = matching.where(jobs.c.search_text.contains(word.casefold(), autoescape=True))
-        total = await self.connection.scalar(select(func.count()).select_from(matching.subquery()))
-        shown = matching.order_by(images.c.number.desc()).limit(limit).offset((page - 1) * limit)
-        found = await self.connection.execute(shown)
-        return GalleryPage(images=[image_of(row) for row in found.mappings()], total=total or 0)
+    async def delete(self, image_ids: Sequence[str]) -> None:
+        """Forget those of some images that there are."""
+        await self._forget(images.c.id.in_(image_ids))
+
+    async def delete_of_jobs(self, job_ids: Sequence[str]) -> None:
+        """Forget the images of some jobs."""
+        await self._forget(images.c.job_id.in_(job_ids))
+
+    async def _forget(self, which: ColumnElement[bool]) -> None:
+        gone = delete(images).where(which).returning(images.c.client, images.c.model_id, images.c.byte_count)
+        found = await self.connection.execute(gone)
+        await note_images(self.connection, [(row[0], row[1], row[2]) for row in found], -1)
+
+
+async def add_images(change: Change, job: RowMapping, made: Sequence[NewImage]) -> None:
+    """Keep the records of a job's images.
+
+    Args:
+        change: The transaction.
+        job: The job's row.
+        made: The images; none is no error.
+    """
+    if not made:
+        return
+    shared = {
+        "job_id": job["id"],
+        "created_at": change.now,
+        "model_id": job["model_id"],
+        "client": job["client"],
+        "width": job["settings"]["width"],
+        "height": job["settings"]["height"],
+        "words": indexed_words(job["prompt"], job["model_id"]),
+    }
+    in_order = sorted(made, key=lambda image: image.index)
+    rows = [{**image.model_dump(), **shared} for image in in_order]
+    await change.connection.execute(insert(images), rows)
+    kept = [(job["client"], job["model_id"], image.byte_count) for image in in_order]
+    await note_images(change.connection, kept, 1)

@@ -1,75 +1,148 @@
-"""Changes of states, booked where lanes and tallies are kept."""
+"""Changes of states, booked where lanes, blocks and tallies are kept."""
 
 from __future__ import annotations
 
 import secrets
 from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, update
+from sqlalchemy import RowMapping, Table, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deployments.jobs.lanes import upsert
+from deployments.jobs.lanes import BLOCK_PLACES, Lane, is_in_lane, lane_of, upsert
 from deployments.jobs.records import JobState
-from deployments.jobs.tables import lanes, tallies
+from deployments.jobs.tables import blocks, lanes, tallies
 
 SHARDS = 8
+
+
+@dataclass
+class Moves:
+    """What a transaction did that others wait for.
+
+    Attributes:
+        jobs: Ids of the jobs that are in another state, or another place of the queue, now.
+        has_claimable: Whether there may be more to claim.
+        has_ended: Whether one of them has ended.
+        deadline: The first time at which a pause ends or a job expires, of those that were set.
+    """
+
+    jobs: list[str] = field(default_factory=list)
+    has_claimable: bool = False
+    has_ended: bool = False
+    deadline: datetime | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self.jobs) or self.has_claimable
+
+    def note_deadline(self, at: datetime | None) -> None:
+        """Note a time at which something is due."""
+        if at is not None and (self.deadline is None or at < self.deadline):
+            self.deadline = at
 
 
 class Ledger:
     """What one transaction does to the numbers of jobs.
 
-    It is booked at the transaction's end, lanes before tallies and each in order: so no two transactions wait for each
-    other, and the rows that many of them share are locked for the shortest time.
+    It is booked at the transaction's end, lanes before blocks before tallies and each in order: so no two transactions
+    wait for each other, and the rows that many of them share are locked for the shortest time.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
+        self.moves = Moves()
         self._connection = connection
         self._jobs: Counter[tuple[str, str]] = Counter()
-        self._pending: Counter[tuple[str, str]] = Counter()
-        self._turns: dict[tuple[str, str], int] = {}
+        self._waiting: Counter[Lane] = Counter()
+        self._blocks: Counter[tuple[Lane, int]] = Counter()
+        self._turns: dict[Lane, int] = {}
 
-    def added(self, model_id: str) -> None:
+    def added(self, job: RowMapping) -> None:
         """Note a new pending job, which its lane has already counted."""
-        self._jobs[JobState.PENDING, model_id] += 1
+        self._jobs[JobState.PENDING, job["model_id"]] += 1
+        self._blocks[_block_of(job)] += 1
+        self.moves.jobs.append(job["id"])
+        self.moves.has_claimable = True
+        self.moves.note_deadline(job["expires_at"])
 
-    def moved(self, job: RowMapping, before: JobState, after: JobState) -> None:
-        """Note that a job went from one state to another."""
-        self._jobs[before, job["model_id"]] -= 1
+    def moved(self, job: RowMapping, after: JobState) -> None:
+        """Note that a job goes from the state that its row has to another, ``pending`` ones not into their lane."""
+        self._jobs[job["state"], job["model_id"]] -= 1
         self._jobs[after, job["model_id"]] += 1
-        self._pending[_lane(job)] += (after is JobState.PENDING) - (before is JobState.PENDING)
+        self.moves.jobs.append(job["id"])
+        self.moves.has_ended |= after.is_terminal
+        if is_in_lane(job):
+            self.left(job)
 
     def claimed(self, job: RowMapping) -> None:
-        """Note that a pending job was claimed, at its newest turn."""
-        self.moved(job, JobState.PENDING, JobState.PROCESSING)
-        self._turns[_lane(job)] = job["turn"]
+        """Note that a job of a lane was claimed, at its newest turn."""
+        self._jobs[JobState.PENDING, job["model_id"]] -= 1
+        self._jobs[JobState.PROCESSING, job["model_id"]] += 1
+        self.moves.jobs.append(job["id"])
+        self._turns[lane_of(job)] = job["turn"]
+        self.left(job)
+
+    def waits(self, job: RowMapping) -> None:
+        """Note that a job is pending from now on: in its lane, or until its pause ends outside of it."""
+        for deadline in (job["not_before"], job["expires_at"]):
+            self.moves.note_deadline(deadline)
+        if not is_in_lane(job):
+            return
+        self._waiting[lane_of(job)] += 1
+        self._blocks[_block_of(job)] += 1
+        self.moves.has_claimable = True
+
+    def left(self, job: RowMapping) -> None:
+        """Note that a pending job goes out of its lane."""
+        self._waiting[lane_of(job)] -= 1
+        self._blocks[_block_of(job)] -= 1
+
+    def removed(self, job: RowMapping) -> None:
+        """Note that a job that has ended is forgotten."""
+        self._jobs[job["state"], job["model_id"]] -= 1
+
+    async def book_lanes(self) -> None:
+        """Write down what was noted of lanes, for who looks at them in this transaction."""
+        for lane, change in sorted(self._waiting.items()):
+            values: dict[str, Any] = {"pending": lanes.c.pending + change}
+            if lane in self._turns:
+                values["last_turn"] = self._turns[lane]
+            same = (lanes.c.model_id == lane.model_id, lanes.c.client == lane.client, lanes.c.priority == lane.priority)
+            await self._connection.execute(update(lanes).where(*same).values(**values))
+        changed = [
+            {**lane._asdict(), "block": block, "pending": change}
+            for (lane, block), change in sorted(self._blocks.items())
+            if change
+        ]
+        await self._add(blocks, "pending", changed)
+        for noted in (self._waiting, self._blocks, self._turns):
+            noted.clear()
 
     async def book(self) -> None:
         """Write down what was noted."""
-        for (model_id, client), change in sorted(self._pending.items()):
-            if not change:
-                continue
-            values: dict[str, Any] = {"pending": lanes.c.pending + change}
-            if (model_id, client) in self._turns:
-                values["last_turn"] = self._turns[model_id, client]
-            await self._connection.execute(
-                update(lanes).where(lanes.c.model_id == model_id, lanes.c.client == client).values(**values)
-            )
+        await self.book_lanes()
         shard = secrets.randbelow(SHARDS)
-        rows = [
+        changed = [
             {"state": state, "model_id": model_id, "shard": shard, "jobs": change}
             for (state, model_id), change in sorted(self._jobs.items())
             if change
         ]
-        if rows:
-            added = upsert(self._connection, tallies).values(rows)
-            await self._connection.execute(
-                added.on_conflict_do_update(
-                    index_elements=[tallies.c.state, tallies.c.model_id, tallies.c.shard],
-                    set_={"jobs": tallies.c.jobs + added.excluded.jobs},
-                )
+        await self._add(tallies, "jobs", changed)
+
+    async def _add(self, table: Table, column: str, rows: list[dict[str, Any]]) -> None:
+        """Add each row's number to that of the row with its primary key."""
+        if not rows:
+            return
+        added = upsert(self._connection, table).values(rows)
+        await self._connection.execute(
+            added.on_conflict_do_update(
+                index_elements=list(table.primary_key),
+                set_={column: table.c[column] + added.excluded[column]},
             )
+        )
 
 
-def _lane(job: RowMapping) -> tuple[str, str]:
-    return job["model_id"], job["client"]
+def _block_of(job: RowMapping) -> tuple[Lane, int]:
+    return lane_of(job), job["place"] // BLOCK_PLACES

@@ -1,20 +1,25 @@
-"""The queue of pending jobs: in, how far along, out by cancellation."""
+"""The queue of pending jobs: in, how far along, up or down, out by cancellation."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, update
+from sqlalchemy import RowMapping, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from deployments.jobs.audit import Action, Audit
 from deployments.jobs.change import Change
-from deployments.jobs.counts import pending_jobs
-from deployments.jobs.exceptions import QueueFullError, UnknownJobError
-from deployments.jobs.lanes import join_lane, position_of
-from deployments.jobs.records import Job, JobRequest, JobState
-from deployments.jobs.rows import find_job, job_of, lock_job
-from deployments.jobs.tables import jobs
+from deployments.jobs.endings import end_job
+from deployments.jobs.exceptions import JobError, JobStateError, UnknownJobError
+from deployments.jobs.lanes import Lane, is_in_lane, join_lane, lock_lanes_of, position_of
+from deployments.jobs.limits import Admission, QueueLimits
+from deployments.jobs.records import Job, JobRequest, JobState, PriorityClass
+from deployments.jobs.rows import find_job, job_of, lock_job, request_of
+from deployments.jobs.tables import jobs, sources
 
 
 @dataclass(frozen=True)
@@ -23,52 +28,146 @@ class Queue:
 
     change: Change
 
-    async def submit(self, job_id: str, request: JobRequest, queue_limit: int) -> Job:
-        """See :meth:`JobStore.submit`."""
-        connection = self.change.connection
-        existing = await lock_job(connection, job_id)
-        if existing is not None:
-            return job_of(existing)
-        if await pending_jobs(connection) >= queue_limit:
-            raise QueueFullError(f"The queue is full ({queue_limit} jobs wait); try again later.")
-        settings = request.settings
-        place = await join_lane(connection, request.model_id, request.client)
-        self.change.ledger.added(request.model_id)
-        added = await connection.execute(
-            insert(jobs)
-            .values(
-                id=job_id,
-                model_id=request.model_id,
-                client=request.client,
-                prompt=request.prompt,
-                negative_prompt=request.negative_prompt,
-                settings=settings.model_dump(mode="json"),
-                search_text=f"{request.prompt}\n{request.model_id}".casefold(),
-                state=JobState.PENDING,
-                total_steps=settings.num_images * settings.num_inference_steps,
-                created_at=self.change.now,
-                place=place,
-            )
-            .returning(jobs)
-        )
-        return job_of(added.mappings().one())
+    async def submit(
+        self, wanted: Mapping[str, JobRequest], limits: QueueLimits, retry_of: str | None = None
+    ) -> list[Job]:
+        """See :meth:`JobStore.submit_all`."""
+        existing = await self._existing(list(wanted))
+        if existing:
+            return existing
+        await Admission(self.change, limits).check(list(wanted.values()))
+        places = await self._give_places(wanted)
+        rows = [
+            self._row(job_id, request, place=places[job_id], retry_of=retry_of) for job_id, request in wanted.items()
+        ]
+        added = await self.change.connection.execute(insert(jobs).returning(jobs, sort_by_parameter_order=True), rows)
+        found = added.mappings().all()
+        for row in found:
+            self.change.ledger.added(row)
+        await self._note_sources(wanted)
+        return [job_of(row) for row in found]
 
-    async def cancel(self, job_id: str) -> Job:
+    async def submit_each(self, submits: Sequence[tuple[str, JobRequest]], limits: QueueLimits) -> list[Job | JobError]:
+        """See :meth:`JobStore.submit_each`."""
+        wanted = dict(submits)
+        if len(wanted) == len(submits):
+            # The rule: all are new, and there is room for all of them. It takes a handful of statements.
+            together = await self._submit_or_refuse(wanted, limits)
+            if not isinstance(together, JobError) and {job.id for job in together} == wanted.keys():
+                by_id = {job.id: job for job in together}
+                return [by_id[job_id] for job_id, _ in submits]
+        ends: list[Job | JobError] = []
+        for job_id, request in submits:
+            alone = await self._submit_or_refuse({job_id: request}, limits)
+            ends.append(alone if isinstance(alone, JobError) else alone[0])
+        return ends
+
+    async def retry(self, job_id: str, new_id: str, limits: QueueLimits, who: str) -> Job:
+        """See :meth:`JobStore.retry`."""
+        existing = await self._existing([new_id])
+        if existing:
+            return existing[0]
+        row = known(await lock_job(self.change.connection, job_id), job_id)
+        if row["state"] not in (JobState.FAILED, JobState.CANCELLED):
+            raise JobStateError(f"The job is {row['state']}; only a failed or cancelled job can be tried again.")
+        request = request_of(row).model_copy(update={"batch_size": None})
+        (job,) = await self.submit({new_id: request}, limits, retry_of=job_id)
+        await Audit(self.change, who).note(Action.RETRY, row, new_job_id=new_id)
+        return job
+
+    async def reprioritize(self, job_id: str, priority: PriorityClass, who: str) -> Job:
+        """See :meth:`JobStore.reprioritize`."""
+        connection = self.change.connection
+        row = known(await lock_job(connection, job_id), job_id)
+        if row["state"] != JobState.PENDING:
+            raise JobStateError(f"The job is {row['state']}; only a job that waits can be given another priority.")
+        if row["priority"] == priority.rank:
+            return job_of(row)
+        await lock_lanes_of(connection, row["model_id"], row["client"])
+        lane = Lane(row["model_id"], row["client"], priority.rank)
+        # Not counted here: the ledger counts it in as it counts it out of the lane that it leaves.
+        (place,) = await join_lane(connection, lane, count=1, waiting=0)
+        changed = await connection.execute(
+            update(jobs).where(jobs.c.id == job_id).values(priority=priority.rank, place=place).returning(jobs)
+        )
+        moved = changed.mappings().one()
+        if is_in_lane(row):
+            self.change.ledger.left(row)
+            self.change.ledger.waits(moved)
+        self.change.ledger.moves.jobs.append(job_id)
+        before = PriorityClass.of_rank(row["priority"])
+        await Audit(self.change, who).note(Action.REPRIORITIZE, row, before=before, after=priority)
+        return job_of(moved)
+
+    async def cancel(self, job_id: str, who: str) -> Job:
         """See :meth:`JobStore.cancel`."""
         row = known(await lock_job(self.change.connection, job_id), job_id)
-        changes: dict[str, Any]
         if row["state"] == JobState.PENDING:
-            message, now = "Cancelled while it waited.", self.change.now
-            changes = {"state": JobState.CANCELLED, "message": message, "completed_at": now}
-            self.change.ledger.moved(row, JobState.PENDING, JobState.CANCELLED)
-        elif row["state"] == JobState.PROCESSING:
-            changes = {"cancel_requested": True}
+            changed = await end_job(self.change, row, JobState.CANCELLED, "Cancelled while it waited.")
+        elif row["state"] == JobState.PROCESSING and not row["cancel_requested"]:
+            asked = update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True).returning(jobs)
+            changed = (await self.change.connection.execute(asked)).mappings().one()
         else:
             return job_of(row)
-        changed = await self.change.connection.execute(
-            update(jobs).where(jobs.c.id == job_id).values(**changes).returning(jobs)
+        await Audit(self.change, who).note(Action.CANCEL, row)
+        return job_of(changed)
+
+    async def _submit_or_refuse(self, wanted: Mapping[str, JobRequest], limits: QueueLimits) -> list[Job] | JobError:
+        """The jobs; or why they are refused, and then nothing is left of the attempt."""
+        try:
+            async with self.change.connection.begin_nested():
+                return await self.submit(wanted, limits)
+        except JobError as error:
+            return error
+
+    async def _existing(self, job_ids: list[str]) -> list[Job]:
+        found = await self.change.connection.execute(
+            select(jobs).where(jobs.c.id.in_(job_ids)).order_by(jobs.c.number).with_for_update()
         )
-        return job_of(changed.mappings().one())
+        return [job_of(row) for row in found.mappings()]
+
+    async def _give_places(self, wanted: Mapping[str, JobRequest]) -> dict[str, int]:
+        """A place in its lane for each new job, which the lanes count as pending."""
+        by_lane: defaultdict[Lane, list[str]] = defaultdict(list)
+        for job_id, request in wanted.items():
+            by_lane[Lane(request.model_id, request.client, request.priority.rank)].append(job_id)
+        places: dict[str, int] = {}
+        for lane, job_ids in sorted(by_lane.items()):
+            given = await join_lane(self.change.connection, lane, count=len(job_ids), waiting=len(job_ids))
+            places |= zip(job_ids, given, strict=True)
+        return places
+
+    async def _note_sources(self, wanted: Mapping[str, JobRequest]) -> None:
+        """For the lineage of their images, and so that the pictures are kept."""
+        named = [
+            {"job_id": job_id, "role": role, "picture_id": picture_id}
+            for job_id, request in wanted.items()
+            for role, picture_id in request.settings.pictures.items()
+        ]
+        if named:
+            await self.change.connection.execute(insert(sources), named)
+
+    def _row(self, job_id: str, request: JobRequest, **more: Any) -> dict[str, Any]:
+        settings, now = request.settings, self.change.now
+        return {
+            "id": job_id,
+            "model_id": request.model_id,
+            "client": request.client,
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "settings": settings.model_dump(mode="json"),
+            "search_text": f"{request.prompt}\n{request.model_id}".casefold(),
+            "state": JobState.PENDING,
+            "total_steps": settings.total_steps,
+            "created_at": now,
+            "priority": request.priority.rank,
+            "asked_priority": request.priority.rank,
+            "expires_in": request.expires_in,
+            "expires_at": None if request.expires_in is None else now + timedelta(seconds=request.expires_in),
+            "batch_size": request.batch_size,
+            "webhook_url": request.webhook_url,
+            **more,
+        }
 
 
 async def queue_position(connection: AsyncConnection, job_id: str) -> int | None:

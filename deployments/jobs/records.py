@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,10 +38,40 @@ class JobPhase(StrEnum):
         return list(JobPhase).index(self)
 
 
+class PriorityClass(StrEnum):
+    """Whose turn comes first: all ``high`` jobs of a model before its ``normal`` ones, these before ``low`` ones."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """Its place in the order of turns, from 0."""
+        return list(PriorityClass).index(self)
+
+    @property
+    def urgency(self) -> int:
+        """How far it is above ``normal``: 1, 0 or -1."""
+        return PriorityClass.NORMAL.rank - self.rank
+
+    @classmethod
+    def of_rank(cls, rank: int) -> PriorityClass:
+        """The class at a place in the order."""
+        return list(cls)[rank]
+
+
 class Record(BaseModel):
     """A frozen record that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoraChoice(Record):
+    """A LoRA that a job uses."""
+
+    name: Annotated[str, Field(description="One of the model's.")]
+    scale: Annotated[float, Field(description="How strongly it works.")]
 
 
 class GenerationSettings(Record):
@@ -64,10 +94,41 @@ class GenerationSettings(Record):
     step_cache: Annotated[
         float, Field(ge=0, description="Relative change below which a step skips most of the denoiser; 0: none does.")
     ] = 0.0
+    output_format: Annotated[str, Field(description="Of the image files: png, webp, jpeg or avif.")] = "png"
+    quality: Annotated[int | None, Field(ge=1, le=100, description="Of a lossy format; None for its own.")] = None
+    metadata: Annotated[bool, Field(description="Whether the files carry the parameters that made them.")] = True
+
+    image: Annotated[str | None, Field(description="Id of the picture that it starts from: an input or an image.")] = (
+        None
+    )
+    mask: Annotated[str | None, Field(description="Id of the picture whose white parts are drawn anew.")] = None
+    strength: Annotated[
+        float | None, Field(gt=0, le=1, description="How much of `image` is drawn anew; 1: all of it.")
+    ] = None
+    control_image: Annotated[str | None, Field(description="Id of the picture that the ControlNet follows.")] = None
+    control_scale: Annotated[float | None, Field(description="How closely the ControlNet is followed.")] = None
+    loras: Annotated[tuple[LoraChoice, ...], Field(description="LoRAs at work besides those that always are.")] = ()
 
     def seed_of(self, index: int) -> int:
         """The seed of one image of the job."""
         return (self.seed + index) % 2**63
+
+    @property
+    def denoising_steps(self) -> int:
+        """Steps that are really done for an image: one that starts from another skips the first ones."""
+        steps = self.num_inference_steps
+        return steps if self.strength is None else max(1, min(int(steps * self.strength), steps))
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all images together."""
+        return self.num_images * self.denoising_steps
+
+    @property
+    def pictures(self) -> dict[str, str]:
+        """Ids of the pictures that it needs, by the names of these fields."""
+        named = {"image": self.image, "mask": self.mask, "control_image": self.control_image}
+        return {name: picture_id for name, picture_id in named.items() if picture_id is not None}
 
 
 class JobRequest(Record):
@@ -78,6 +139,10 @@ class JobRequest(Record):
     negative_prompt: str = ""
     settings: GenerationSettings
     client: Annotated[str, Field(description="Who asked: an API key's name or an address; fairness is by it.")] = ""
+    priority: Annotated[PriorityClass, Field(description="The class it was submitted with.")] = PriorityClass.NORMAL
+    expires_in: Annotated[int | None, Field(ge=1, description="Seconds after which it must not start any more.")] = None
+    batch_size: Annotated[int | None, Field(ge=1, description="Jobs of the batch that it came in, if it did.")] = None
+    webhook_url: Annotated[str | None, Field(description="Called when the job has ended; None for nothing.")] = None
 
 
 class Job(Record):
@@ -92,6 +157,10 @@ class Job(Record):
     attempts: Annotated[int, Field(description="Claims so far; the newest one's number is its fence.")] = 0
     message: Annotated[str, Field(description="One sentence about the state, a failure's reason included.")] = ""
     cancel_requested: bool = False
+    priority: Annotated[PriorityClass, Field(description="Its class now.")] = PriorityClass.NORMAL
+    not_before: Annotated[datetime | None, Field(description="While it pauses between attempts: until when.")] = None
+    expires_at: Annotated[datetime | None, Field(description="When it fails unless it has started.")] = None
+    retry_of: Annotated[str | None, Field(description="The job that it tries again.")] = None
     created_at: datetime
     started_at: datetime | None = None
     completed_at: datetime | None = None
@@ -104,6 +173,7 @@ class Claim(Record):
     request: JobRequest
     fence: Annotated[int, Field(description="The attempt's number; it rises with every claim of the job.")]
     created_at: Annotated[datetime, Field(description="When the job was submitted: the same for every attempt.")]
+    priority: Annotated[PriorityClass, Field(description="The job's class when it was claimed.")] = PriorityClass.NORMAL
 
 
 class ProgressReport(Record):
@@ -133,4 +203,35 @@ class Image(NewImage):
 
     job_id: str
     model_id: str
+    client: Annotated[str, Field(description="Whose job made it.")] = ""
     created_at: datetime
+
+
+class NewInput(Record):
+    """A picture that a client sent, whose bytes are already in storage."""
+
+    id: str
+    key: Annotated[str, Field(description="Where storage keeps it: YYYY/MM/DD/<id>.png.")]
+    sha256: str
+    width: Annotated[int, Field(ge=1, description="Pixels.")]
+    height: Annotated[int, Field(ge=1, description="Pixels.")]
+    byte_count: int
+    client: Annotated[str, Field(description="Who sent it.")] = ""
+
+
+class Input(NewInput):
+    """A picture that a client sent for jobs to start from."""
+
+    created_at: datetime
+
+
+class Picture(Record):
+    """A picture that a job may start from: an input, or an image that was made here."""
+
+    id: str
+    kind: Literal["input", "image"]
+    key: str
+    sha256: str
+    width: int
+    height: int
+    client: Annotated[str, Field(description="Whose it is.")] = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deployments.jobs.records import GenerationSettings, Image, Job, JobPhase, JobRequest, JobState
+from deployments.jobs.records import GenerationSettings, Image, Job, JobPhase, JobRequest, JobState, PriorityClass
 from deployments.jobs.tables import jobs
 
 
@@ -17,6 +17,10 @@ def request_of(row: RowMapping) -> JobRequest:
         negative_prompt=row["negative_prompt"],
         settings=GenerationSettings(**row["settings"]),
         client=row["client"],
+        priority=PriorityClass.of_rank(row["asked_priority"]),
+        expires_in=row["expires_in"],
+        batch_size=row["batch_size"],
+        webhook_url=row["webhook_url"],
     )
 
 
@@ -32,6 +36,10 @@ def job_of(row: RowMapping) -> Job:
         attempts=row["attempts"],
         message=row["message"],
         cancel_requested=row["cancel_requested"],
+        priority=PriorityClass.of_rank(row["priority"]),
+        not_before=row["not_before"],
+        expires_at=row["expires_at"],
+        retry_of=row["retry_of"],
         created_at=row["created_at"],
         started_at=row["started_at"],
         completed_at=row["completed_at"],

@@ -10,17 +10,41 @@ from sqlalchemy import false, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.attempts import Attempts
+from deployments.jobs.audit import Action, Audit
+from deployments.jobs.backoff import NO_PAUSES, Backoff
 from deployments.jobs.change import Change
 from deployments.jobs.claims import Claims, Lease
 from deployments.jobs.counts import DetailedCounts, QueueCounts, count_by_state, count_in_detail
 from deployments.jobs.database import Database
-from deployments.jobs.images import GalleryPage, Images
-from deployments.jobs.ledger import Ledger
+from deployments.jobs.deadlines import Deadline, Deadlines, next_deadline
+from deployments.jobs.exceptions import JobError
+from deployments.jobs.gallery import GalleryFilter, GalleryPage
+from deployments.jobs.images import Images
+from deployments.jobs.inputs import Inputs
+from deployments.jobs.ledger import Ledger, Moves
+from deployments.jobs.limits import QueueLimits
+from deployments.jobs.listing import JobFilter, JobPage, job_page
+from deployments.jobs.outbox import Delivery, Outbox, next_due
 from deployments.jobs.queue import Queue, known, queue_position
-from deployments.jobs.records import Claim, Image, Job, JobRequest, NewImage, ProgressReport
+from deployments.jobs.records import (
+    Claim,
+    Image,
+    Input,
+    Job,
+    JobRequest,
+    NewImage,
+    NewInput,
+    Picture,
+    PriorityClass,
+    ProgressReport,
+)
 from deployments.jobs.rows import find_job, job_of
 from deployments.jobs.schema import upgrade
+from deployments.jobs.store_administration import StoreAdministration
+from deployments.jobs.store_gallery import StoreGallery
+from deployments.jobs.store_keys import StoreKeys
 from deployments.jobs.tables import jobs
+from deployments.jobs.views import Sight, jobs_of_clients, look_at
 
 Clock = Callable[[], datetime]
 Result = TypeVar("Result")
@@ -38,24 +62,43 @@ class JobStore:
     Each of them raises :class:`StoreUnavailableError` when the database does not answer.
     """
 
-    def __init__(self, database: Database, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock | None = None,
+        backoff: Backoff = NO_PAUSES,
+        on_moves: Callable[[Moves], None] | None = None,
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._backoff = backoff
+        self._on_moves = on_moves
+        self.administration = StoreAdministration(database, self._change, self._now)
+        self.gallery = StoreGallery(database, self._change, self._now)
+        self.keys = StoreKeys(database, self._change, self._now)
 
     @classmethod
-    async def open(cls, url: str, clock: Clock | None = None) -> JobStore:
+    async def open(
+        cls,
+        url: str,
+        clock: Clock | None = None,
+        backoff: Backoff = NO_PAUSES,
+        on_moves: Callable[[Moves], None] | None = None,
+    ) -> JobStore:
         """Open the database, upgraded to the newest schema.
 
         Args:
             url: An SQLAlchemy URL with an async driver.
             clock: Gives the time as an aware datetime; None for the database's own clock, by which leases hold whatever
                 the clocks of hosts say.
+            backoff: How long a job pauses between attempts.
+            on_moves: Called after each transaction that moved jobs, or let more of them be claimed.
 
         Raises:
             StoreUnavailableError: It is missing, read-only, damaged, too old, or of a newer version of CyberImage.
         """
         database = Database(url)
-        store = cls(database, clock)
+        store = cls(database, clock, backoff, on_moves)
         try:
             await upgrade(database)
             await store.check()
@@ -77,15 +120,52 @@ class JobStore:
 
         await self._database.write(work)
 
-    async def submit(self, job_id: str, request: JobRequest, queue_limit: int) -> Job:
-        """Put a job into the queue, or return the one that already has this id.
+    async def submit(self, job_id: str, request: JobRequest, limits: QueueLimits) -> Job:
+        """Put a job into the queue, or return the one that already has this id; raises as :meth:`submit_all`."""
+        (job,) = await self.submit_all({job_id: request}, limits)
+        return job
 
-        Submits at once on a server do not see each other's jobs, and may go over the limit by as many.
+    async def submit_all(self, wanted: Mapping[str, JobRequest], limits: QueueLimits) -> list[Job]:
+        """Put jobs into the queue, by their ids: all or none; where some of the ids are taken, return their jobs.
+
+        Submits at once on a server do not see each other's jobs, and may go over a limit by as many.
 
         Raises:
-            QueueFullError: ``queue_limit`` jobs of all models are pending.
+            QueueFullError: There is no room for all of them in the queue, or in that of a model.
+            ClientQueueFullError: Too many jobs of the client wait.
         """
-        return await self._change(lambda change: Queue(change).submit(job_id, request, queue_limit))
+        return await self._change(lambda change: Queue(change).submit(wanted, limits))
+
+    async def submit_each(self, submits: Sequence[tuple[str, JobRequest]], limits: QueueLimits) -> list[Job | JobError]:
+        """As :meth:`submit` of each; in place of a job that is refused, the error says why."""
+        return await self._change(lambda change: Queue(change).submit_each(submits, limits))
+
+    async def retry(self, job_id: str, new_id: str, limits: QueueLimits, who: str) -> Job:
+        """Submit what a failed or cancelled job asked for once more, as a new job with this id that names the old one.
+
+        Raises:
+            UnknownJobError: There is none with this id.
+            JobStateError: It has not failed and was not cancelled.
+            QueueFullError: As :meth:`submit_all`.
+        """
+        return await self._change(lambda change: Queue(change).retry(job_id, new_id, limits, who))
+
+    async def reprioritize(self, job_id: str, priority: PriorityClass, who: str) -> Job:
+        """Give a pending job another class, in which it waits behind its client's other jobs.
+
+        Raises:
+            UnknownJobError: There is none with this id.
+            JobStateError: It is not pending.
+        """
+        return await self._change(lambda change: Queue(change).reprioritize(job_id, priority, who))
+
+    async def list_jobs(self, wanted: JobFilter, limit: int = 50, cursor: str | None = None) -> JobPage:
+        """Return jobs, newest first: up to ``limit`` behind the cursor of an earlier page.
+
+        Raises:
+            InvalidCursorError: The cursor is not one of these lists.
+        """
+        return await self._database.read(lambda connection: job_page(connection, wanted, limit, cursor))
 
     async def get(self, job_id: str) -> Job:
         """Return a job.
@@ -111,16 +191,26 @@ class JobStore:
         """
         return await self._database.read(lambda connection: Images(connection).get(image_id))
 
-    async def delete_image(self, image_id: str) -> Image:
+    async def delete_image(self, image_id: str, who: str = "") -> Image:
         """Forget an image; the caller removes its bytes, which the returned record names.
 
         Raises:
             UnknownImageError: There is none with this id, any more or at all.
         """
-        return await self._database.write(lambda connection: Images(connection).delete(image_id))
+
+        async def work(change: Change) -> Image:
+            image = await Images(change.connection).get(image_id)
+            await Images(change.connection).delete([image_id])
+            job = await find_job(change.connection, image.job_id)
+            await Audit(change, who).note(Action.DELETE_IMAGE, job, image_id=image_id)
+            return image
+
+        return await self._change(work)
 
     async def queue_position(self, job_id: str) -> int | None:
-        """Return how many claims of its model it takes to reach a job (1: it is next); None unless it is pending.
+        """Return how many claims of its model it takes to reach a job (1: it is next); None if it does not wait.
+
+        A job that pauses between attempts has none.
 
         Raises:
             UnknownJobError: There is none with this id.
@@ -128,7 +218,9 @@ class JobStore:
         return await self._database.read(lambda connection: queue_position(connection, job_id))
 
     async def claim(self, capacity: Mapping[str, int], holder: str, claim_id: str, lease: timedelta) -> list[Claim]:
-        """Take pending jobs: of each model round robin among clients, each client's oldest first.
+        """Take pending jobs: of each model by priority class, then round robin among clients, each one's oldest first.
+
+        Jobs of paused models, jobs that pause between attempts and jobs that have expired are not taken.
 
         Args:
             capacity: How many jobs of each model id may be taken.
@@ -176,13 +268,37 @@ class JobStore:
         """Release every job whose lease has lapsed, and return their ids."""
         return await self._change(lambda change: Attempts(change).reap(max_attempts))
 
-    async def cancel(self, job_id: str) -> Job:
+    async def shorten_leases(self, longest: timedelta) -> None:
+        """Let no lease last longer than ``longest`` from now: after a clock was set back, some would."""
+        await self._change(lambda change: Attempts(change).shorten_leases(longest))
+
+    async def release_all(self, reason: str) -> list[str]:
+        """Put every job that runs back into its queue, at once, and return their ids.
+
+        Whoever calls this knows that nobody runs jobs any more. The attempts do not count as tried: they were ended by
+        somebody's wish, not by what they did.
+        """
+        return await self._change(lambda change: Attempts(change).release_all(reason))
+
+    async def settle(self) -> None:
+        """Put jobs whose pause is over back into their lanes, and end those that have expired; some at a time."""
+        await self._change(lambda change: Deadlines(change).settle())
+
+    async def next_deadline(self) -> Deadline | None:
+        """Return when :meth:`settle` has something to do; None where nothing is due ever."""
+
+        async def work(connection: AsyncConnection) -> Deadline | None:
+            return await next_deadline(connection, await self._now(connection))
+
+        return await self._database.read(work)
+
+    async def cancel(self, job_id: str, who: str = "") -> Job:
         """Cancel a pending job, ask for the end of a processing one, leave one that has ended.
 
         Raises:
             UnknownJobError: There is none with this id.
         """
-        return await self._change(lambda change: Queue(change).cancel(job_id))
+        return await self._change(lambda change: Queue(change).cancel(job_id, who))
 
     async def confirm_cancel(self, job_id: str, fence: int) -> bool:
         """Cancel a processing job whose cancellation was requested, now that its attempt has stopped.
@@ -204,8 +320,65 @@ class JobStore:
 
         return await self._database.read(work)
 
+    async def get_many(self, job_ids: Sequence[str]) -> Sight:
+        """Return those of some jobs that there are, with their images, positions and webhooks.
+
+        Of many pending jobs only the first ones are told their positions.
+        """
+        return await self._database.read(lambda connection: look_at(connection, job_ids))
+
+    async def jobs_of_clients(self, ended_since: Mapping[str, datetime]) -> list[str]:
+        """Return ids of clients' jobs that are open, or ended at or after a time: of each client the newest 1000.
+
+        Args:
+            ended_since: The time for each client.
+        """
+        return await self._database.read(lambda connection: jobs_of_clients(connection, ended_since))
+
+    async def claim_deliveries(self, most: int, lease: timedelta) -> list[Delivery]:
+        """Take up to ``most`` calls that are due; they are nobody else's until the lease has lapsed."""
+        return await self._change(lambda change: Outbox(change).claim(most, lease))
+
+    async def delivered(self, delivery: Delivery) -> None:
+        """Note that a call was made; nothing where its lease had lapsed and somebody else has it."""
+        await self._change(lambda change: Outbox(change).delivered(delivery))
+
+    async def delivery_failed(self, delivery: Delivery, reason: str, pause: timedelta | None) -> None:
+        """Note that a call failed, and is due again after a pause, or given up (None); else as :meth:`delivered`."""
+        await self._change(lambda change: Outbox(change).failed(delivery, reason, pause))
+
+    async def seconds_to_delivery(self) -> float | None:
+        """Return in how many seconds the next call is due; None where none is."""
+
+        async def work(connection: AsyncConnection) -> float | None:
+            due = await next_due(connection)
+            return None if due is None else (due - await self._now(connection)).total_seconds()
+
+        return await self._database.read(work)
+
+    async def add_input(self, new: NewInput) -> Input:
+        """Keep the record of a picture that a client sent, or return the one that already has its id."""
+        return await self._change(lambda change: Inputs(change.connection).add(new, change.now))
+
+    async def find_input(self, input_id: str) -> Input | None:
+        """Return a picture that a client sent; None where there is none with this id."""
+        return await self._database.read(lambda connection: Inputs(connection).find(input_id))
+
+    async def get_picture(self, picture_id: str) -> Picture:
+        """Return a picture that a job may start from: an input, or an image that was made here.
+
+        Raises:
+            UnknownPictureError: There is none with this id.
+        """
+        return await self._database.read(lambda connection: Inputs(connection).picture(picture_id))
+
     async def list_images(
-        self, page: int = 1, limit: int = 20, search: str = "", model_id: str | None = None
+        self,
+        page: int = 1,
+        limit: int = 20,
+        search: str = "",
+        model_id: str | None = None,
+        client: str | None = None,
     ) -> GalleryPage:
         """Return a page of the gallery, newest first.
 
@@ -214,17 +387,21 @@ class JobStore:
             limit: Images on a page.
             search: Words; each must occur in the prompt or the model id, in whatever case.
             model_id: Only images of this model.
+            client: Only images of this client's jobs.
         """
-        return await self._database.read(lambda connection: Images(connection).page(page, limit, search, model_id))
+        return await self.gallery.page(GalleryFilter(search, model_id, client), page, limit)
 
     async def _change(self, work: Callable[[Change], Awaitable[Result]]) -> Result:
-        async def once(connection: AsyncConnection) -> Result:
-            change = Change(connection, await self._now(connection), Ledger(connection))
+        async def once(connection: AsyncConnection) -> tuple[Result, Moves]:
+            change = Change(connection, await self._now(connection), Ledger(connection), self._backoff)
             result = await work(change)
             await change.ledger.book()
-            return result
+            return result, change.ledger.moves
 
-        return await self._database.write(once)
+        result, moves = await self._database.write(once)
+        if self._on_moves is not None and moves:
+            self._on_moves(moves)
+        return result
 
     async def _now(self, connection: AsyncConnection) -> datetime:
         return await self._database.now(connection) if self._clock is None else self._clock()

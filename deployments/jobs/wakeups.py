@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+Found = TypeVar("Found")
 
 
 class Wakeups:
@@ -37,3 +40,21 @@ class Wakeups:
             waiting.remove(news)
             if not waiting:
                 del self._waiting[topic]
+
+    async def poll(
+        self, topic: str, look: Callable[[], Awaitable[Found]], is_news: Callable[[Found], bool], wait_seconds: float
+    ) -> Found:
+        """Return what a look finds as soon as it is news, or after ``wait_seconds``; a look follows every wake."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_seconds
+        with self.waiting_for(topic) as news:
+            while True:
+                news.clear()
+                found = await look()
+                left = deadline - loop.time()
+                if is_news(found) or left <= 0:
+                    return found
+                # After a timeout too it looks once more: another tracker may have changed the store meanwhile.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await news.wait()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from deployments.jobs.limits import QueueLimits
 from deployments.jobs.records import Claim, GenerationSettings, JobPhase, JobRequest, JobState, NewImage, ProgressReport
 from deployments.jobs.store import JobStore
 
 LEASE = timedelta(seconds=60)
-LIMIT = 1000
+LIMIT = QueueLimits(total=1000)
 
 
 class Clock:

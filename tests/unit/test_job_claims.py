@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from deployments.jobs.exceptions import QueueFullError, UnknownJobError
+from deployments.jobs.limits import QueueLimits
 from deployments.jobs.records import Claim, Job, JobPhase, JobState
 from deployments.jobs.store import JobStore
 from tests.unit.job_samples import LEASE, LIMIT, claimed, processing, report, request, state, submitted
@@ -31,11 +32,11 @@ class TestSubmit:
         await submitted(store, "a", model_id="tiny")
         await submitted(store, "b", model_id="huge")
         with pytest.raises(QueueFullError) as error:
-            await store.submit("c", request(), 2)
+            await store.submit("c", request(), QueueLimits(total=2))
         assert error.value.retry_after_seconds > 0
-        assert (await store.submit("a", request(), 2)).id == "a"  # a repeat is no new job
+        assert (await store.submit("a", request(), QueueLimits(total=2))).id == "a"  # a repeat is no new job
         await claimed(store, "1")
-        assert (await store.submit("c", request(), 2)).state is JobState.PENDING
+        assert (await store.submit("c", request(), QueueLimits(total=2))).state is JobState.PENDING
 
     async def test_unknown_ids(self, store):
         for ask in (store.get, store.queue_position, store.cancel):

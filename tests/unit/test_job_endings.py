@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from deployments.jobs.records import JobState
-from tests.unit.job_samples import claimed, image, processing, state, submitted
+from tests.unit.job_samples import LEASE, claimed, image, processing, report, state, submitted
 
 
 class TestComplete:
@@ -143,6 +143,53 @@ class TestReap:
         assert job.state is JobState.FAILED
         assert job.message == "Gave up after attempt 3 of 3: its lease lapsed, replica no longer reported."
         assert await claimed(store, "4") == []
+
+    async def test_a_clock_that_was_set_back_does_not_make_a_lease_last(self, store, clock):
+        fence = await processing(store)
+        clock.advance(hours=-5)
+        await store.shorten_leases(LEASE)
+        clock.advance(seconds=59)
+        assert await store.reap(3) == []
+        await store.report([report("a", fence)], LEASE)
+        clock.advance(seconds=59)
+        assert await store.reap(3) == []
+        clock.advance(seconds=1)
+        assert await store.reap(3) == ["a"]
+
+    async def test_a_clock_that_was_set_forward_costs_an_attempt_and_no_job(self, store, clock):
+        fence = await processing(store)
+        clock.advance(hours=5)
+        assert await store.reap(3) == ["a"]
+        (second,) = await claimed(store, "2")
+        assert not await store.complete("a", fence, [image("a")])
+        assert await store.complete("a", second.fence, [image("a")])
+
+
+class TestReleaseAll:
+    async def test_puts_back_what_runs_and_counts_no_attempt(self, store):
+        await submitted(store, "a")
+        for attempt in (1, 2, 3, 4):
+            (claim,) = await claimed(store, str(attempt))
+            assert claim.fence == attempt
+            assert await store.release_all("the service was stopped.") == ["a"]
+            job = await store.get("a")
+            assert (job.state, job.message) == (JobState.PENDING, "Waits again: the service was stopped.")
+        (last,) = await claimed(store, "5")
+        assert await store.release("a", last.fence, "gone.", 1)
+        assert (await store.get("a")).message == "Gave up after attempt 1 of 1: gone."
+
+    async def test_leaves_all_others(self, store):
+        fence = await processing(store, "done")
+        await store.complete("done", fence, [])
+        await submitted(store, "waits")
+        assert await store.release_all("the service was stopped.") == []
+        assert [await state(store, job_id) for job_id in ("waits", "done")] == [JobState.PENDING, JobState.COMPLETED]
+
+    async def test_ends_what_was_to_be_cancelled(self, store):
+        await processing(store)
+        await store.cancel("a")
+        await store.release_all("the service was stopped.")
+        assert await state(store) is JobState.CANCELLED
 
 
 class TestCancel:

@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from deployments.jobs.exceptions import QueueFullError, UnknownJobError
+from deployments.jobs.backoff import Backoff
+from deployments.jobs.exceptions import JobStateError, QueueFullError, UnknownJobError
+from deployments.jobs.limits import QueueLimits
 from deployments.jobs.records import (
     GenerationSettings,
     Job,
@@ -18,6 +20,7 @@ from deployments.jobs.records import (
     JobRequest,
     JobState,
     NewImage,
+    PriorityClass,
     ProgressReport,
 )
 from deployments.jobs.store import JobStore
@@ -36,7 +39,9 @@ class LifeCycle(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.now = datetime(2030, 1, 1, tzinfo=UTC)
-        self.store = self.runner.run(JobStore.open(url, lambda: self.now))
+        backoff = Backoff(4.0, 60.0, jitter=lambda: 0.5)
+        self.store = self.runner.run(JobStore.open(url, lambda: self.now, backoff))
+        self.paused: set[str] = set()
         self.known: dict[str, Job] = {}
         self.completed_by: dict[str, int] = {}
         self.claimed: set[tuple[str, int]] = set()
@@ -45,15 +50,27 @@ class LifeCycle(RuleBasedStateMachine):
         self.runner.run(self.store.close())
         self.runner.close()
 
-    @rule(job_id=jobs, client=st.sampled_from(["ann", "bob"]))
-    def submit(self, job_id: str, client: str) -> None:
+    @rule(
+        job_id=jobs,
+        client=st.sampled_from(["ann", "bob"]),
+        priority=st.sampled_from(PriorityClass),
+        expires_in=st.sampled_from([None, None, 10, 40]),
+    )
+    def submit(self, job_id: str, client: str, priority: PriorityClass, expires_in: int | None) -> None:
         generation = GenerationSettings(
             num_images=1, num_inference_steps=4, guidance_scale=7, width=64, height=64, seed=1
         )
-        request = JobRequest(model_id="tiny", prompt="a red circle", settings=generation, client=client)
+        request = JobRequest(
+            model_id="tiny",
+            prompt="a red circle",
+            settings=generation,
+            client=client,
+            priority=priority,
+            expires_in=expires_in,
+        )
         pending = sum(job.state is JobState.PENDING for job in self.known.values())
         try:
-            job = self.runner.run(self.store.submit(job_id, request, QUEUE_LIMIT))
+            job = self.runner.run(self.store.submit(job_id, request, QueueLimits(total=QUEUE_LIMIT)))
         except QueueFullError:
             assert pending == QUEUE_LIMIT
             assert job_id not in self.known
@@ -62,7 +79,13 @@ class LifeCycle(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 3), claim_id=st.sampled_from(["1", "2", "3", "4", "5"]))
     def claim(self, count: int, claim_id: str) -> None:
+        waiting = [job for job in self.known.values() if job.state is JobState.PENDING]
         for claim in self.runner.run(self.store.claim({"tiny": count}, "replica", claim_id, LEASE)):
+            job = self.known[claim.job_id]
+            if job in waiting:
+                assert not self.paused
+                assert job.not_before is None or job.not_before <= self.now
+                assert job.expires_at is None or job.expires_at > self.now
             before = self.known[claim.job_id]
             if before.state is JobState.PENDING:
                 assert claim.fence == before.attempts + 1
@@ -108,6 +131,40 @@ class LifeCycle(RuleBasedStateMachine):
         else:
             assert job.state.is_terminal or job.cancel_requested
 
+    @rule(job_id=jobs, priority=st.sampled_from(PriorityClass))
+    def reprioritize(self, job_id: str, priority: PriorityClass) -> None:
+        try:
+            job = self.runner.run(self.store.reprioritize(job_id, priority, "eve"))
+        except UnknownJobError:
+            assert job_id not in self.known
+        except JobStateError:
+            assert self.known[job_id].state is not JobState.PENDING
+        else:
+            assert job.priority is priority
+
+    @rule(is_paused=st.booleans())
+    def pause_or_resume(self, is_paused: bool) -> None:
+        if is_paused:
+            self.runner.run(self.store.administration.pause("tiny", "eve"))
+            self.paused.add("tiny")
+        else:
+            self.runner.run(self.store.administration.resume("tiny", "eve"))
+            self.paused.clear()
+
+    @rule(seconds=st.integers(1, 30))
+    def settle_later(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.runner.run(self.store.settle())
+
+    @rule()
+    def forget(self) -> None:
+        ended = [job_id for job_id, job in self.known.items() if job.state.is_terminal]
+        assert self.runner.run(self.store.administration.remove(ended, "eve")) == len(ended)
+        for job_id in ended:
+            del self.known[job_id]
+            self.completed_by.pop(job_id, None)
+            self.claimed = {claim for claim in self.claimed if claim[0] != job_id}
+
     @rule(job_id=jobs, fence=fences)
     def confirm_cancel(self, job_id: str, fence: int) -> None:
         if self.runner.run(self.store.confirm_cancel(job_id, fence)):
@@ -127,6 +184,7 @@ class LifeCycle(RuleBasedStateMachine):
     def promises_hold(self) -> None:
         # Runs after every rule, so what `known` holds is how each job stood before the next one.
         counts = self.runner.run(self.store.counts())
+        positions: list[int | None] = []
         for job_id, before in list(self.known.items()):
             job = self.runner.run(self.store.get(job_id))
             self.known[job_id] = job
@@ -141,7 +199,10 @@ class LifeCycle(RuleBasedStateMachine):
             images = self.runner.run(self.store.images_of(job_id))
             assert len(images) == (job.state is JobState.COMPLETED)
             position = self.runner.run(self.store.queue_position(job_id))
-            assert (position is not None) == (job.state is JobState.PENDING)
+            assert (position is not None) == (job.state is JobState.PENDING and job.not_before is None)
+            positions.append(position)
+        waiting = [position for position in positions if position is not None]
+        assert sorted(waiting) == list(range(1, len(waiting) + 1))
         states = Counter(job.state for job in self.known.values())
         assert {state: getattr(counts, state) for state in JobState} == {state: states[state] for state in JobState}
 

@@ -7,10 +7,11 @@ import os
 
 import pytest
 
-from deployments.job_tracker import JobTracker, TrackerSettings, fingerprint, job_version
+from deployments.job_tracker import JobTracker, job_version
 from deployments.jobs.exceptions import QueueFullError, StoreUnavailableError, UnknownJobError
 from deployments.jobs.records import GenerationSettings, JobPhase, JobRequest, JobState, ProgressReport
 from deployments.jobs.store import JobStore
+from deployments.tracker_settings import TrackerSettings, fingerprint
 
 LONG = 100.0  # seconds that no test waits for: what waits is woken, or the test fails at its timeout
 pytestmark = pytest.mark.timeout(60)
@@ -167,7 +168,18 @@ class TestReaper:
 
 class TestSelf:
     async def test_describes_itself(self, tracker, database_url):
-        settings = TrackerSettings(database_url=database_url, queue_limit=1000, max_attempts=2, lease_seconds=60)
+        settings = TrackerSettings(
+            database_url=database_url,
+            queue_limit=1000,
+            max_attempts=2,
+            lease_seconds=60,
+            queue_limit_per_model=None,
+            queue_limit_per_client=None,
+            retry_base_seconds=0.0,
+            retry_cap_seconds=60.0,
+            quota_images=None,
+            quota_bytes=None,
+        )
         assert await tracker.describe() == {"fingerprint": fingerprint(settings), "pid": os.getpid(), "database": "ok"}
         assert fingerprint({**settings, "queue_limit": 1}) != fingerprint(settings)
 

@@ -1,0 +1,45 @@
+"""How many images a client asks for on a day."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+
+from sqlalchemy import delete, select
+
+from deployments.jobs.change import Change
+from deployments.jobs.exceptions import DailyLimitError
+from deployments.jobs.lanes import upsert
+from deployments.jobs.tables import daily_images
+
+
+async def spend_images(change: Change, client: str, count: int, limit: int) -> None:
+    """Count images that a client asks for today.
+
+    Args:
+        change: The transaction; it must not go on where this raises.
+        client: Who asks.
+        count: How many images more.
+        limit: How many a day there may be.
+
+    Raises:
+        DailyLimitError: They would be too many.
+    """
+    now = change.now.astimezone(UTC)
+    day = now.date()
+    mine = daily_images.c.client == client
+    await change.connection.execute(delete(daily_images).where(mine, daily_images.c.day < day))
+    added = upsert(change.connection, daily_images).values(client=client, day=day, images=count)
+    await change.connection.execute(
+        added.on_conflict_do_update(
+            index_elements=list(daily_images.primary_key),
+            set_={"images": daily_images.c.images + added.excluded.images},
+        )
+    )
+    spent = await change.connection.scalar(select(daily_images.c.images).where(mine, daily_images.c.day == day))
+    if spent is not None and spent > limit:
+        left = max(0, limit - (spent - count))
+        midnight = datetime.combine(day + timedelta(days=1), time(), UTC)
+        raise DailyLimitError(
+            f"You may ask for {limit} images a day (UTC), and {left} are left of them; try again tomorrow.",
+            retry_after_seconds=int((midnight - now).total_seconds()) + 1,
+        )

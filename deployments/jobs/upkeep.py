@@ -1,0 +1,71 @@
+"""What the records say to those who tidy up: which files belong to something, and what nobody needs any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from deployments.jobs.lanes import upsert
+from deployments.jobs.records import Image, Record
+from deployments.jobs.rows import image_of
+from deployments.jobs.tables import RUNS, chores, images, inputs, jobs, sources
+
+
+class RunningJob(Record):
+    """A job whose images may be in storage before their records are."""
+
+    job_id: str
+    num_images: int
+
+
+class ImageBatch(Record):
+    """Some images, the oldest first."""
+
+    images: list[Image]
+    last: int
+    """Where the next batch begins; of no meaning where there are no images."""
+
+
+async def known_ids(connection: AsyncConnection, ids: Sequence[str]) -> set[str]:
+    """See :meth:`StoreGallery.known_ids`."""
+    found: set[str] = set()
+    for column in (images.c.id, inputs.c.id):
+        found |= set(await connection.scalars(select(column).where(column.in_(ids))))
+    return found
+
+
+async def running_jobs(connection: AsyncConnection) -> list[RunningJob]:
+    """See :meth:`StoreGallery.running_jobs`."""
+    found = await connection.execute(select(jobs.c.id, jobs.c.settings).where(RUNS))
+    return [RunningJob(job_id=job_id, num_images=settings["num_images"]) for job_id, settings in found]
+
+
+async def images_after(connection: AsyncConnection, last: int, limit: int) -> ImageBatch:
+    """See :meth:`StoreGallery.images_after`."""
+    found = await connection.execute(
+        select(images).where(images.c.number > last).order_by(images.c.number).limit(limit)
+    )
+    rows = found.mappings().all()
+    return ImageBatch(images=[image_of(row) for row in rows], last=rows[-1]["number"] if rows else last)
+
+
+async def forget_unused_inputs(connection: AsyncConnection, before: datetime, limit: int) -> int:
+    """See :meth:`StoreGallery.forget_unused_inputs`."""
+    is_unused = ~exists().where(sources.c.picture_id == inputs.c.id)
+    old = select(inputs.c.id).where(inputs.c.created_at < before, is_unused).order_by(inputs.c.created_at).limit(limit)
+    # Looked at once more: it may have been sent again since the others were found.
+    gone = delete(inputs).where(inputs.c.id.in_(old), inputs.c.created_at < before, is_unused)
+    return (await connection.execute(gone)).rowcount
+
+
+async def begin_chore(connection: AsyncConnection, name: str, now: datetime, every: timedelta) -> bool:
+    """See :meth:`StoreGallery.begin_chore`."""
+    begun = upsert(connection, chores).values(name=name, begun_at=now)
+    is_due = chores.c.begun_at <= now - every
+    claimed = begun.on_conflict_do_update(
+        index_elements=[chores.c.name], set_={"begun_at": now}, where=is_due
+    ).returning(chores.c.name)
+    return (await connection.execute(claimed)).first() is not None
