@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-_KEY = re.compile(r"\d{4}/\d{2}/\d{2}/[0-9a-f-]{36}\.[a-z]+", re.ASCII)
+# An image file, or a thumbnail of one: its longest side stands before the extension.
+_KEY = re.compile(r"\d{4}/\d{2}/\d{2}/[0-9a-f-]{36}(\.[1-9]\d{1,3})?\.[a-z]+", re.ASCII)
 
 
 class StorageError(Exception):
@@ -35,8 +39,27 @@ class InvalidKeyError(StorageError):
     status = 400
 
 
+@dataclass(frozen=True)
+class StoredObject:
+    """What a listing says of an object: its key, its length in bytes, and when it was written."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
 class Storage(Protocol):
-    """Keeps bytes by key. Keys are ``YYYY/MM/DD/<image id>.<extension>``; an object is whole or not there."""
+    """Keeps bytes by key; an object is whole or not there.
+
+    Keys are ``YYYY/MM/DD/<image id>.<extension>`` and, of thumbnails, ``YYYY/MM/DD/<image id>.<pixels>.webp``.
+    """
+
+    async def check(self) -> None:
+        """Make sure, by writing and removing something, that objects can be kept here.
+
+        Raises:
+            StorageError: They cannot; the message is one line and may name the place: it is for the operator.
+        """
 
     async def write(self, key: str, content: bytes) -> None:
         """Keep the content durably; an object of that key is replaced.
@@ -54,6 +77,15 @@ class Storage(Protocol):
             InvalidKeyError: The key has another form.
             MissingObjectError: There is no such object.
             StorageError: It could not be read.
+        """
+
+    async def read_part(self, key: str, start: int, end: int) -> bytes:
+        """Return the bytes from ``start`` up to, not including, ``end``; raises what ``read`` raises.
+
+        Args:
+            key: The object's key.
+            start: From 0, and less than ``end``.
+            end: At most the object's length.
         """
 
     async def size(self, key: str) -> int:
@@ -75,6 +107,26 @@ class Storage(Protocol):
             StorageError: It could not be removed.
         """
 
+    def pages(self, after: str = "") -> AsyncIterator[list[StoredObject]]:
+        """Iterate over all objects in the order of their keys, some at a time; what is no image's key is left out.
+
+        Args:
+            after: Begin with the first key that is greater.
+
+        Raises:
+            StorageError: They could not be listed.
+        """
+
+    async def public_url(self, key: str) -> str | None:
+        """Return an address where anyone may read the object for some time; None where it is read from here only.
+
+        Whether there is such an object is not looked at.
+
+        Raises:
+            InvalidKeyError: The key has another form.
+            StorageError: The address could not be made.
+        """
+
 
 def check_key(key: str) -> str:
     """Return the key if it has the form of one, so that none leads out of the store.
@@ -82,6 +134,11 @@ def check_key(key: str) -> str:
     Raises:
         InvalidKeyError: It has not.
     """
-    if not _KEY.fullmatch(key):
+    if not is_key(key):
         raise InvalidKeyError
     return key
+
+
+def is_key(text: str) -> bool:
+    """Whether a text has the form of a key."""
+    return _KEY.fullmatch(text) is not None

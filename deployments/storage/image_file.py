@@ -1,35 +1,35 @@
-"""Image files: their names, and the parameters they carry.
+"""Image files: their names, their pixels, and the parameters they carry.
 
-The ``parameters`` text is AUTOMATIC1111's "infotext", as its ``modules/processing.py`` (``create_infotext``) writes it
-and ``modules/infotext_utils.py`` (``parse_generation_parameters``) reads it:
-
-    a castle
-    Negative prompt: fog
-    Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x768, Model: sd, Version: v1.10.1
-
-That form cannot tell a prompt with a line "Negative prompt: ..." from a negative prompt, so the chunk ``cyberimage``
-holds the same as JSON.
+Two texts go into a file: ``parameters``, which other programs read, and the metadata as JSON, as the former cannot tell
+a prompt with a line "Negative prompt: ..." from a negative prompt. PNG has them in the text chunks ``parameters`` and
+``cyberimage``, the other formats in EXIF and XMP.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 from uuid import UUID, uuid5
 
 import PIL.Image
-from PIL.PngImagePlugin import PngInfo
+
+from deployments.storage.exif_and_xmp import comment_in, exif_of, json_in, xmp_of
+from deployments.storage.formats import FORMATS, ImageFormat
+from deployments.storage.infotext import parameters_text
+from deployments.storage.png import encode_png
 
 PARAMETERS_CHUNK = "parameters"
 METADATA_CHUNK = "cyberimage"
-COMPRESS_LEVEL = 1  # a third of the time of Pillow's default, for somewhat larger files
+# The JPEG marker APP1 holds 65535 bytes, its own length and the names of what is in it included.
+_LARGEST_EXIF, _LARGEST_XMP = 65533, 65533 - 29
 
 
 class UnreadableImageError(ValueError):
-    """Not a readable PNG file."""
+    """Not a readable PNG, JPEG, WebP or AVIF file."""
 
     status = 422
 
@@ -61,41 +61,53 @@ def image_key(image_id: str, created: date, extension: str) -> str:
     return f"{created.year:04}/{created.month:02}/{created.day:02}/{image_id}.{extension}"
 
 
-def encode_png(image: PIL.Image.Image, metadata: Mapping[str, Any]) -> bytes:
-    """Return the image as PNG, with its parameters in the chunks ``parameters`` and ``cyberimage``.
+def encode_image(
+    image: PIL.Image.Image,
+    metadata: Mapping[str, Any] | None,
+    image_format: ImageFormat = FORMATS["png"],
+    quality: int | None = None,
+) -> bytes:
+    """Return the image as a file, with its parameters inside.
 
-    Chunks are tEXt where the text is Latin-1 and iTXt (UTF-8) where it is not, as the PNG specification has it.
+    A JPEG has room for 64 kB of each text; one that is longer is left out.
 
     Args:
         image: The picture.
-        metadata: What JSON can hold; ``parameters_text`` says which keys it reads.
+        metadata: What JSON can hold; ``parameters_text`` says which keys it reads. None: the file carries nothing.
+        image_format: The file's format.
+        quality: 1 to 100; None for the format's own. A format without loss takes none.
 
     Raises:
         ValueError: The metadata has a number that JSON cannot hold.
         TypeError: The metadata has something else that JSON cannot hold.
     """
-    chunks = PngInfo()
-    chunks.add_text(PARAMETERS_CHUNK, parameters_text(metadata, image.size))
-    chunks.add_text(METADATA_CHUNK, json.dumps(dict(metadata), allow_nan=False))
+    texts = {} if metadata is None else _texts_of(metadata, image.size)
+    if image_format.name == "png":
+        return encode_png(image, texts)
     file = io.BytesIO()
-    image.save(file, format="PNG", pnginfo=chunks, compress_level=COMPRESS_LEVEL)
+    options: dict[str, Any] = {"quality": quality or image_format.quality, **dict(image_format.options)}
+    if texts:
+        exif, xmp = exif_of(texts[PARAMETERS_CHUNK]), xmp_of(texts[METADATA_CHUNK])
+        has_room = image_format.name != "jpeg"
+        if has_room or len(exif) <= _LARGEST_EXIF:
+            options["exif"] = exif
+        if has_room or len(xmp) <= _LARGEST_XMP:
+            options["xmp"] = xmp
+    image.save(file, format=image_format.name, **options)
     return file.getvalue()
 
 
 def read_metadata(content: bytes) -> dict[str, Any]:
-    """Return the metadata that ``encode_png`` was given; empty for a PNG of another origin.
+    """Return the metadata that ``encode_image`` was given; empty for a file of another origin.
 
     Args:
-        content: A PNG file. Its pixels are not decoded.
+        content: An image file. Its pixels are not decoded.
 
     Raises:
-        UnreadableImageError: It is not a PNG file, or its metadata is damaged.
+        UnreadableImageError: It is not an image file, or its metadata is damaged.
     """
-    try:
-        with PIL.Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            text = image.info.get(METADATA_CHUNK, "{}")
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise UnreadableImageError from error
+    with opened_image(content) as image:
+        text = image.info.get(METADATA_CHUNK) or json_in(image) or "{}"
     try:
         metadata = json.loads(text)
     except ValueError as error:
@@ -105,37 +117,38 @@ def read_metadata(content: bytes) -> dict[str, Any]:
     return metadata
 
 
-def parameters_text(metadata: Mapping[str, Any], size: tuple[int, int]) -> str:
-    """Return AUTOMATIC1111's text of an image; what the metadata lacks is left out.
+def read_parameters(content: bytes) -> str:
+    """Return the ``parameters`` text of an image file, whoever wrote it; empty where it has none.
 
     Args:
-        metadata: ``prompt``, ``negative_prompt``, ``model_id``, ``sampler``, ``version``, and ``settings`` with
-            ``num_inference_steps``, ``guidance_scale`` and this very image's ``seed``.
-        size: Width and height in pixels.
+        content: An image file. Its pixels are not decoded.
+
+    Raises:
+        UnreadableImageError: It is not an image file.
     """
-    settings = metadata.get("settings") or {}
-    values = {
-        "Steps": settings.get("num_inference_steps"),
-        "Sampler": metadata.get("sampler"),
-        "CFG scale": settings.get("guidance_scale"),
-        "Seed": settings.get("seed"),
-        "Size": f"{size[0]}x{size[1]}",
-        "Model": metadata.get("model_id"),
-        "Version": metadata.get("version"),
+    with opened_image(content) as image:
+        return str(image.info.get(PARAMETERS_CHUNK) or comment_in(image))
+
+
+@contextmanager
+def opened_image(content: bytes) -> Iterator[PIL.Image.Image]:
+    """Open an image file of one of our formats; its pixels are decoded when they are used.
+
+    Args:
+        content: The file.
+
+    Raises:
+        UnreadableImageError: It is not an image file, or proves damaged while it is open.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(content), formats=[name.upper() for name in FORMATS]) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise UnreadableImageError from error
+
+
+def _texts_of(metadata: Mapping[str, Any], size: tuple[int, int]) -> dict[str, str]:
+    return {
+        PARAMETERS_CHUNK: parameters_text(metadata, size),
+        METADATA_CHUNK: json.dumps(dict(metadata), allow_nan=False),
     }
-    lines = [str(metadata.get("prompt") or "")]
-    if metadata.get("negative_prompt"):
-        lines.append(f"Negative prompt: {metadata['negative_prompt']}")
-    lines.append(", ".join(f"{name}: {_value_text(value)}" for name, value in values.items() if value is not None))
-    return _storable("\n".join(lines)).strip()
-
-
-def _value_text(value: Any) -> str:
-    """Write a value as AUTOMATIC1111 does: as JSON where it has a character that separates values."""
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text
-
-
-def _storable(text: str) -> str:
-    """Replace what a PNG text chunk cannot hold: NUL, and halves of surrogate pairs."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

@@ -6,19 +6,30 @@ import asyncio
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
-from deployments.storage.base import MissingObjectError, StorageError, StorageFullError, check_key
+from deployments.storage.base import (
+    MissingObjectError,
+    StorageError,
+    StorageFullError,
+    StoredObject,
+    check_key,
+    is_key,
+)
 
+_PAGE = 1000
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REASONS = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
+    errno.EEXIST: "a file is in the place of a folder",
+    errno.ENOTDIR: "a file is in the place of a folder",
 }
 
 
@@ -36,6 +47,10 @@ class LocalStorage:
         self._root = root
         self._unfinished = root / ".unfinished"
 
+    async def check(self) -> None:
+        """Make sure that files can be kept; see ``Storage``."""
+        await asyncio.to_thread(self._check)
+
     async def write(self, key: str, content: bytes) -> None:
         """Keep the content; see ``Storage``."""
         await asyncio.to_thread(self._write, check_key(key), content)
@@ -43,6 +58,10 @@ class LocalStorage:
     async def read(self, key: str) -> bytes:
         """Return the content; see ``Storage``."""
         return await asyncio.to_thread(self._read, check_key(key))
+
+    async def read_part(self, key: str, start: int, end: int) -> bytes:
+        """Return a part of the content; see ``Storage``."""
+        return await asyncio.to_thread(self._read_part, check_key(key), start, end)
 
     async def size(self, key: str) -> int:
         """Return the content's length in bytes; see ``Storage``."""
@@ -56,6 +75,17 @@ class LocalStorage:
         """Remove the object; see ``Storage``."""
         await asyncio.to_thread(self._delete, check_key(key))
 
+    async def pages(self, after: str = "") -> AsyncIterator[list[StoredObject]]:
+        """Iterate over all objects; see ``Storage``."""
+        objects = self._objects(after)
+        while page := await asyncio.to_thread(lambda: list(islice(objects, _PAGE))):
+            yield page
+
+    async def public_url(self, key: str) -> str | None:
+        """There is none: files are served by this service only."""
+        check_key(key)
+        return None
+
     async def sweep_unfinished(self, older_than: timedelta) -> int:
         """Remove what processes that died while writing left behind, and return how many files that were.
 
@@ -66,6 +96,15 @@ class LocalStorage:
             StorageError: They could not be listed or removed.
         """
         return await asyncio.to_thread(self._sweep_unfinished, time.time() - older_than.total_seconds())
+
+    def _check(self) -> None:
+        probe = self._root / f".write-check-{uuid4()}"
+        with _explained(f"keep images in {self._root}"):
+            self._root.mkdir(parents=True, exist_ok=True)
+            try:
+                _write_to_disk(probe, b"0" * 4096)  # permissions and free space alone do not tell whether that works
+            finally:
+                probe.unlink(missing_ok=True)
 
     def _write(self, key: str, content: bytes) -> None:
         target = self._root / key
@@ -93,6 +132,11 @@ class LocalStorage:
         with _explained(f"read {key}"), _missing_told(key):
             return (self._root / key).read_bytes()
 
+    def _read_part(self, key: str, start: int, end: int) -> bytes:
+        with _explained(f"read {key}"), _missing_told(key), (self._root / key).open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
     def _size(self, key: str) -> int:
         with _explained(f"read {key}"), _missing_told(key):
             return (self._root / key).stat().st_size
@@ -108,6 +152,13 @@ class LocalStorage:
         with _explained(f"delete {key}"):
             (self._root / key).unlink(missing_ok=True)
 
+    def _objects(self, after: str) -> Iterator[StoredObject]:
+        with _explained("list the images"):
+            for key in _keys_under(self._root, "", after):
+                with suppress(FileNotFoundError):  # it was deleted meanwhile
+                    told = (self._root / key).stat()
+                    yield StoredObject(key, told.st_size, datetime.fromtimestamp(told.st_mtime, UTC))
+
     def _sweep_unfinished(self, before: float) -> int:
         swept = 0
         with _explained("sweep unfinished files"):
@@ -117,6 +168,21 @@ class LocalStorage:
                         path.unlink()
                         swept += 1
         return swept
+
+
+def _keys_under(root: Path, folder: str, after: str) -> Iterator[str]:
+    """The keys below a folder, in order: names of one level's folders are of one length, so the keys are in theirs."""
+    try:
+        names = sorted(path.name for path in (root / folder).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        path = folder + name
+        if is_key(path):
+            if path > after:
+                yield path
+        elif name.isdigit() and path >= after[: len(path)]:
+            yield from _keys_under(root, f"{path}/", after)
 
 
 def _write_to_disk(path: Path, content: bytes) -> None:

@@ -1,4 +1,3 @@
-import asyncio
 import errno
 import os
 import time
@@ -8,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deployments.storage.base import InvalidKeyError, MissingObjectError, Storage, StorageError, StorageFullError
+from deployments.storage import local
+from deployments.storage.base import MissingObjectError, StorageError, StorageFullError
 from deployments.storage.local import LocalStorage
-
-KEY = "2031/02/03/0c7d4c2e-9a9c-5b0e-8f4f-0123456789ab.png"
+from tests.unit.storage_samples import KEY, key_of
 
 
 @pytest.fixture
@@ -39,82 +38,6 @@ def failing(number: int, after: int = 0) -> Callable[..., None]:
             raise OSError(number, os.strerror(number))
 
     return fail
-
-
-async def test_what_is_written_is_read(storage: Storage, root: Path) -> None:
-    assert not await storage.exists(KEY)
-    await storage.write(KEY, b"picture")
-
-    assert await storage.read(KEY) == b"picture"
-    assert await storage.size(KEY) == 7
-    assert await storage.exists(KEY)
-    assert files_under(root) == [KEY]
-
-
-async def test_writing_again_replaces(storage: LocalStorage, root: Path) -> None:
-    await storage.write(KEY, b"first")
-    await storage.write(KEY, b"second, longer")
-
-    assert await storage.read(KEY) == b"second, longer"
-    assert files_under(root) == [KEY]
-
-
-async def test_writers_of_one_key_do_not_mix(storage: LocalStorage, root: Path) -> None:
-    contents = [bytes([number]) * 100_000 for number in range(8)]
-    await asyncio.gather(*(storage.write(KEY, content) for content in contents))
-
-    assert await storage.read(KEY) in contents
-    assert files_under(root) == [KEY]
-
-
-async def test_delete_is_idempotent(storage: LocalStorage) -> None:
-    await storage.write(KEY, b"picture")
-    await storage.delete(KEY)
-    await storage.delete(KEY)
-
-    assert not await storage.exists(KEY)
-
-
-async def test_missing_object(storage: LocalStorage, root: Path) -> None:
-    for question in (storage.read, storage.size):
-        with pytest.raises(MissingObjectError, match=f"There is no image file {KEY}") as caught:
-            await question(KEY)
-        assert caught.value.status == 404
-        assert str(root) not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "",
-        "../../../../etc/passwd",
-        "/etc/passwd",
-        "2031/02/03/../../../../x.png",
-        "2031/02/03/..................................../x.png",
-        "2031/02/03/" + "." * 36 + ".png",
-        KEY + "\n",
-        KEY + "/x.png",
-        KEY.replace("a", "A"),
-        KEY.replace("2031", "\u0662\u0660\u0663\u0661"),
-        KEY.replace(".png", ".PNG"),
-        KEY.replace(".png", ""),
-        "./" + KEY,
-        "2031\\02\\03\\" + KEY[11:],
-        KEY[:20] + "\0" + KEY[21:],
-    ],
-)
-async def test_no_key_leads_out_of_the_folder(storage: LocalStorage, root: Path, key: str) -> None:
-    for call in (
-        storage.write(key, b""),
-        storage.read(key),
-        storage.size(key),
-        storage.exists(key),
-        storage.delete(key),
-    ):
-        with pytest.raises(InvalidKeyError) as caught:
-            await call
-        assert caught.value.status == 400
-    assert files_under(root) == []
 
 
 @pytest.mark.parametrize(
@@ -220,6 +143,65 @@ async def test_sweep_of_a_read_only_disk(storage: LocalStorage, root: Path, monk
 
     with pytest.raises(StorageError, match="Could not sweep unfinished files: the file system is read-only"):
         await storage.sweep_unfinished(timedelta(seconds=-60))
+
+
+async def test_only_images_are_listed(storage: LocalStorage, root: Path) -> None:
+    await storage.write(KEY, b"picture")
+    for name in ("notes.txt", "2031/notes.txt", "2031/02/03/notes.txt", "lost/2031/x.png", ".unfinished/half"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+    assert [[found.key for found in page] async for page in storage.pages()] == [[KEY]]
+
+
+async def test_long_listings_come_in_pages(storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_PAGE", 2)
+    keys = [key_of(number) for number in range(5)]
+    for key in keys:
+        await storage.write(key, b"picture")
+
+    pages = [[found.key for found in page] async for page in storage.pages()]
+
+    assert pages == [keys[:2], keys[2:4], keys[4:]]
+
+
+async def test_a_listing_survives_what_is_deleted_meanwhile(
+    storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_PAGE", 1)
+    keys = [key_of(number) for number in range(3)]
+    for key in keys:
+        await storage.write(key, b"picture")
+
+    found = []
+    async for page in storage.pages():
+        found += [each.key for each in page]
+        (root / keys[1]).unlink(missing_ok=True)
+
+    assert found == [keys[0], keys[2]]
+
+
+async def test_the_check_finds_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StorageError) as caught:
+        await LocalStorage(tmp_path / "file").check()
+    assert str(caught.value) == f"Could not keep images in {tmp_path}/file: a file is in the place of a folder."
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+async def test_the_check_finds_a_disk_that_takes_nothing(
+    storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(os, "fsync", failing(number))
+
+    with pytest.raises(StorageError, match=f"Could not keep images in {root}: "):
+        await storage.check()
+    assert files_under(root) == []
+
+
+async def test_files_have_no_address_of_their_own(storage: LocalStorage) -> None:
+    assert await storage.public_url(KEY) is None
 
 
 def test_default_messages() -> None:

@@ -1,0 +1,108 @@
+"""Pictures from outside: what can be wrong with a file is found out before, or while, it is decoded."""
+
+from __future__ import annotations
+
+import io
+from typing import ClassVar
+
+import PIL.Image
+import PIL.ImageOps
+
+_FORMATS = ("PNG", "JPEG", "WEBP")
+_HIGH_DEPTH = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+class PictureError(ValueError):
+    """The picture cannot be taken."""
+
+    status: ClassVar[int] = 400
+    """The HTTP status an edge answers with."""
+    code: ClassVar[str] = "invalid_picture"
+    """A stable name of the error for programs."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class WrongFormatError(PictureError):
+    """The file is not a PNG, JPEG or WebP picture; send one of those."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class PictureTooLargeError(PictureError):
+    """The picture has too many pixels."""
+
+    status = 413
+    code = "picture_too_large"
+
+
+class AnimatedPictureError(PictureError):
+    """The picture is an animation; send a single frame of it."""
+
+
+class DamagedPictureError(PictureError):
+    """The picture is damaged or incomplete and cannot be decoded; save it anew and send that."""
+
+
+def decode_picture(content: bytes, max_pixels: int) -> PIL.Image.Image:
+    """Decode a file that anybody may have sent.
+
+    Args:
+        content: The file.
+        max_pixels: Width times height that is decoded at most.
+
+    Returns:
+        The picture upright, as its EXIF orientation says, without metadata or colour profile, in mode ``L`` or
+        ``RGB``, or ``RGBA`` where some of it may be transparent.
+
+    Raises:
+        WrongFormatError: It is no PNG, JPEG or WebP file.
+        PictureTooLargeError: It has more pixels than that.
+        AnimatedPictureError: It has several frames.
+        DamagedPictureError: It cannot be decoded.
+    """
+    with _opened(content, max_pixels) as image:
+        _check_header(image, max_pixels)
+        try:
+            image.load()
+            upright = PIL.ImageOps.exif_transpose(image)
+            plain = _in_plain_mode(upright)
+        except Exception as error:  # whatever a decoder stumbles over
+            raise DamagedPictureError from error
+    plain.info = {}
+    return plain
+
+
+def _opened(content: bytes, max_pixels: int) -> PIL.Image.Image:
+    try:
+        return PIL.Image.open(io.BytesIO(content), formats=_FORMATS)
+    except PIL.UnidentifiedImageError as error:
+        raise WrongFormatError from error
+    except PIL.Image.DecompressionBombError as error:
+        raise PictureTooLargeError(_too_large("far more", max_pixels)) from error
+    except Exception as error:
+        raise DamagedPictureError from error
+
+
+def _check_header(image: PIL.Image.Image, max_pixels: int) -> None:
+    """Everything that the header tells, so that nothing is decoded in vain."""
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise PictureTooLargeError(_too_large(f"{image.width}x{image.height}, {pixels}", max_pixels))
+    # A phone's JPEG may hold a depth map or another view as a second picture; the first one is what it shows.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise AnimatedPictureError
+
+
+def _too_large(pixels: str, max_pixels: int) -> str:
+    return f"The picture has {pixels} pixels; at most {max_pixels} (width times height) are taken."
+
+
+def _in_plain_mode(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    if image.mode in _HIGH_DEPTH:
+        return image.point(lambda value: value * (1 / 256)).convert("L")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")

@@ -1,0 +1,250 @@
+"""Image bytes in a bucket of any S3-compatible server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import boto3
+from botocore import exceptions as botocore_errors
+from botocore.config import Config
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from deployments.storage.base import MissingObjectError, StorageError, StoredObject, check_key, is_key
+from deployments.storage.formats import media_type_of
+from deployments.storage.s3_errors import code_of, explained
+
+_FOR_EVER = "public, max-age=31536000, immutable"
+_LONGEST_PAUSE_SECONDS = 5.0
+_PAGE = 1000
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket and how it is reached. Credentials come from where boto3 looks for them.
+
+    Args:
+        name: The bucket's.
+        prefix: Before every key; empty, or such as ``images/``.
+        endpoint_url: The server's; None for Amazon's.
+        public_endpoint_url: The same server's, as clients reach it; None for the same.
+        region: The bucket's; None for what boto3 finds.
+        path_style: Whether the bucket's name stands in the path rather than before the server's name.
+        encryption: ``AES256`` or ``aws:kms``; None for what the bucket does by itself.
+        encryption_key: The key for ``aws:kms``; None for the default one.
+        connections: Requests at once.
+        connect_timeout: Seconds.
+        read_timeout: Seconds between two pieces of an answer.
+        attempts: Times a request is sent before it fails.
+        url_seconds: How long a public URL is valid; None for no such URLs.
+    """
+
+    name: str
+    prefix: str = ""
+    endpoint_url: str | None = None
+    public_endpoint_url: str | None = None
+    region: str | None = None
+    path_style: bool = False
+    encryption: str | None = None
+    encryption_key: str | None = None
+    connections: int = 16
+    connect_timeout: float = 5.0
+    read_timeout: float = 30.0
+    attempts: int = 5
+    url_seconds: int | None = None
+
+
+class _BrokenOffError(StorageError):
+    """The connection broke off in the middle of an object."""
+
+
+class S3Storage:
+    """A ``Storage`` of objects in a bucket.
+
+    Requests run in threads of its own, as many as there are connections. botocore repeats what failed on the way or
+    with 503, after growing pauses that chance makes uneven; an answer that breaks off halfway is asked for again here.
+
+    Args:
+        bucket: The bucket and how it is reached.
+
+    Raises:
+        StorageError: The address or the credentials' configuration is not valid.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._threads = ThreadPoolExecutor(bucket.connections, thread_name_prefix="s3")
+        with explained("open the bucket"):
+            self._client = _client(bucket, bucket.endpoint_url)
+            public = bucket.public_endpoint_url or bucket.endpoint_url
+            self._signer = self._client if public == bucket.endpoint_url else _client(bucket, public)
+
+    async def check(self) -> None:
+        """Make sure that objects can be listed, written and removed; see ``Storage``."""
+        await self._run(self._check)
+
+    async def write(self, key: str, content: bytes) -> None:
+        """Keep the content; see ``Storage``."""
+        await self._run(self._write, check_key(key), content)
+
+    async def read(self, key: str) -> bytes:
+        """Return the content; see ``Storage``."""
+        return await self._run(self._read, check_key(key))
+
+    async def read_part(self, key: str, start: int, end: int) -> bytes:
+        """Return a part of the content; see ``Storage``."""
+        return await self._run(self._read, check_key(key), start, end)
+
+    async def size(self, key: str) -> int:
+        """Return the content's length in bytes; see ``Storage``."""
+        return await self._run(self._size, check_key(key))
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such an object; see ``Storage``."""
+        try:
+            await self.size(key)
+        except MissingObjectError:
+            return False
+        return True
+
+    async def delete(self, key: str) -> None:
+        """Remove the object; see ``Storage``."""
+        await self._run(self._delete, check_key(key))
+
+    async def pages(self, after: str = "") -> AsyncIterator[list[StoredObject]]:
+        """Iterate over all objects; see ``Storage``."""
+        place: dict[str, str] | None = {"StartAfter": self._bucket.prefix + after} if after else {}
+        while place is not None:
+            answer = await self._run(self._list, place)
+            yield [found for each in answer.get("Contents", []) if is_key((found := self._stored(each)).key)]
+            place = {"ContinuationToken": answer["NextContinuationToken"]} if answer.get("IsTruncated") else None
+
+    async def public_url(self, key: str) -> str | None:
+        """Return an address that is valid for some time; see ``Storage``."""
+        name = self._bucket.prefix + check_key(key)
+        return None if self._bucket.url_seconds is None else await self._run(self._sign, name)
+
+    async def _run(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    def _object(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket.name, "Key": self._bucket.prefix + key}
+
+    def _check(self) -> None:
+        bucket = self._bucket
+        place = f"bucket {bucket.name} at {bucket.endpoint_url}" if bucket.endpoint_url else f"bucket {bucket.name}"
+        probe = self._object(f".write-check-{uuid4()}")
+        with explained(f"keep images in {place}"):
+            self._client.list_objects_v2(Bucket=bucket.name, Prefix=bucket.prefix, MaxKeys=1)
+            self._check_region(place)
+            self._client.put_object(**probe, Body=b"0" * 4096, **self._encryption())
+            self._client.delete_object(**probe)
+
+    def _check_region(self, place: str) -> None:
+        """Amazon's server sends boto3 on to the right region, at the cost of a second request each time."""
+        headers = self._client.head_bucket(Bucket=self._bucket.name)["ResponseMetadata"]["HTTPHeaders"]
+        told, true = self._bucket.region, headers.get("x-amz-bucket-region")
+        if told and true and told != true:
+            raise StorageError(f"Could not keep images in {place}: it is in the region {true}, not in {told}.")
+
+    def _write(self, key: str, content: bytes) -> None:
+        with explained(f"write {key}"):
+            self._client.put_object(
+                **self._object(key),
+                Body=content,
+                ContentMD5=base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode(),
+                ContentType=media_type_of(key),
+                CacheControl=_FOR_EVER,
+                **self._encryption(),
+            )
+
+    def _encryption(self) -> dict[str, str]:
+        bucket = self._bucket
+        asked = {"ServerSideEncryption": bucket.encryption, "SSEKMSKeyId": bucket.encryption_key}
+        return {name: value for name, value in asked.items() if value}
+
+    def _read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        patience = Retrying(
+            retry=retry_if_exception_type(_BrokenOffError),
+            stop=stop_after_attempt(self._bucket.attempts),
+            wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_PAUSE_SECONDS),
+            reraise=True,
+        )
+        with explained(f"read {key}", missing=key):
+            return patience(self._fetch, key, start, end)
+
+    def _fetch(self, key: str, start: int, end: int | None) -> bytes:
+        part = {} if end is None else {"Range": f"bytes={start}-{end - 1}"}
+        answer = self._client.get_object(**self._object(key), **part)
+        try:
+            content: bytes = answer["Body"].read()
+        except botocore_errors.BotoCoreError:
+            raise _BrokenOffError(f"Could not read {key}: the connection broke off.") from None
+        if end is not None and len(content) > end - start:  # a server may ignore Range, and some misread it
+            return content[start:end]
+        return content
+
+    def _size(self, key: str) -> int:
+        with explained(f"read {key}", missing=key):
+            try:
+                return int(self._client.head_object(**self._object(key))["ContentLength"])
+            except botocore_errors.ClientError as error:
+                # Such an answer has no words: it may also be the bucket that is gone.
+                if code_of(error) == "404":
+                    self._require_bucket(key)
+                raise
+
+    def _require_bucket(self, key: str) -> None:
+        try:
+            self._client.head_bucket(Bucket=self._bucket.name)
+        except botocore_errors.ClientError as error:
+            if code_of(error) == "404":
+                raise StorageError(f"Could not read {key}: the bucket does not exist.") from None
+            raise
+
+    def _delete(self, key: str) -> None:
+        with explained(f"delete {key}"):
+            self._client.delete_object(**self._object(key))
+
+    def _list(self, place: dict[str, str]) -> dict[str, Any]:
+        with explained("list the images"):
+            answer: dict[str, Any] = self._client.list_objects_v2(
+                Bucket=self._bucket.name, Prefix=self._bucket.prefix, MaxKeys=_PAGE, **place
+            )
+        return answer
+
+    def _stored(self, told: dict[str, Any]) -> StoredObject:
+        return StoredObject(told["Key"].removeprefix(self._bucket.prefix), told["Size"], told["LastModified"])
+
+    def _sign(self, name: str) -> str:
+        with explained("make an address"):
+            url: str = self._signer.generate_presigned_url(
+                "get_object", {"Bucket": self._bucket.name, "Key": name}, ExpiresIn=self._bucket.url_seconds
+            )
+        return url
+
+
+def _client(bucket: Bucket, endpoint_url: str | None) -> Any:
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name=bucket.region,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if bucket.path_style else "auto"},
+            max_pool_connections=bucket.connections,
+            connect_timeout=bucket.connect_timeout,
+            read_timeout=bucket.read_timeout,
+            retries={"mode": "standard", "total_max_attempts": bucket.attempts},
+            # Servers other than Amazon's do not all know the newer checksums; ContentMD5 they do.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )

@@ -1,0 +1,97 @@
+"""Small pictures of images: WebP files that storage keeps beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+
+import PIL.Image
+
+from deployments.storage.base import Storage, StorageError
+from deployments.storage.formats import FORMATS
+from deployments.storage.image_file import UnreadableImageError, opened_image
+
+THUMBNAIL_SIZES = (256, 512)
+MEDIA_TYPE = FORMATS["webp"].media_type
+
+logger = logging.getLogger(__name__)
+
+
+def thumbnail_key(image_key: str, size: int) -> str:
+    """Return where storage keeps a thumbnail: ``YYYY/MM/DD/<id>.<size>.webp``.
+
+    Args:
+        image_key: The image's key.
+        size: One of ``THUMBNAIL_SIZES``.
+    """
+    return f"{image_key.rpartition('.')[0]}.{size}.{FORMATS['webp'].extension}"
+
+
+def encode_thumbnail(picture: PIL.Image.Image, size: int) -> bytes:
+    """Return a thumbnail, with nothing of the image's metadata.
+
+    Args:
+        picture: The image.
+        size: Of the longer side, in pixels; a smaller image keeps its own size.
+    """
+    small = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    small.thumbnail((size, size), PIL.Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, format="WEBP", quality=80, method=2, exif=b"", xmp=b"")
+    return file.getvalue()
+
+
+async def make_thumbnail(storage: Storage, image_key: str, size: int) -> bytes:
+    """Make a thumbnail of an image that has none, keep it, and return it.
+
+    Args:
+        storage: Where the image is.
+        image_key: The image's key.
+        size: See ``encode_thumbnail``.
+
+    Raises:
+        MissingObjectError: There is no such image.
+        StorageError: It could not be read, or is damaged.
+    """
+    content = await storage.read(image_key)
+    try:
+        thumbnail = await asyncio.to_thread(_small, content, size)
+    except UnreadableImageError:
+        raise StorageError(f"The image file {image_key} is damaged.") from None
+    await write_thumbnails(storage, image_key, {size: thumbnail})
+    return thumbnail
+
+
+async def write_thumbnails(storage: Storage, image_key: str, thumbnails: dict[int, bytes]) -> None:
+    """Keep the thumbnails of an image; one that cannot be kept is made anew when somebody asks for it.
+
+    Args:
+        storage: Where to.
+        image_key: The image's key.
+        thumbnails: By size.
+    """
+    for size, content in thumbnails.items():
+        try:
+            await storage.write(thumbnail_key(image_key, size), content)
+        except StorageError as error:
+            logger.warning("A thumbnail was not kept: %s", error)
+
+
+async def delete_image_files(storage: Storage, image_key: str) -> None:
+    """Remove an image with its thumbnails; what is not there is no error.
+
+    Args:
+        storage: Where from.
+        image_key: The image's key.
+
+    Raises:
+        StorageError: Something could not be removed; trying again is harmless.
+    """
+    for key in (*(thumbnail_key(image_key, size) for size in THUMBNAIL_SIZES), image_key):
+        await storage.delete(key)
+
+
+def _small(content: bytes, size: int) -> bytes:
+    with opened_image(content) as picture:
+        return encode_thumbnail(picture, size)
