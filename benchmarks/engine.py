@@ -8,15 +8,18 @@ and *compute-bound*, where rows gain nothing by company (the same weights at a l
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import random
 import statistics
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SD3Transformer2DModel, UNet2DConditionModel
@@ -34,6 +37,7 @@ from benchmarks.engine_loads import (
 from deployments.engine.engine import Engine
 from deployments.engine.exceptions import GenerationCancelledError
 from deployments.engine.loading import PipelineSource, load_pipeline
+from deployments.engine.previews import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.engine.step_cache import CachedPass, Passenger, StepCache
 
@@ -75,7 +79,7 @@ def main() -> None:
     options = _parse()
     torch.set_num_threads(options.threads)
     overhead = Regime("overhead-bound, 64x64", lambda: _load(options.model), 64, (4, 10, 20, 50), 96)
-    compute = Regime("compute-bound, 384x384", lambda: _load(options.model), 384, (2, 4, 8, 16), 24)
+    compute = Regime("compute-bound, 384x384", lambda: _load(options.model), 384, (2, 4, 8, 16), 64)
     large = Regime("ten times the weights, 64x64", lambda: _enlarge(_load(options.model)), 64, (4, 8), 32)
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "throughput, overhead-bound": lambda: measure_throughput(overhead, options.rounds),
@@ -86,7 +90,9 @@ def main() -> None:
         "tail against serial, compute-bound": lambda: measure_tail(compute, options.rounds),
         "joining and leaving": lambda: measure_joining(overhead),
         "step cache, 12-block transformer": lambda: measure_step_cache(options.rounds),
-        "deterministic": lambda: measure_deterministic(overhead, options.deterministic),
+        "deterministic": lambda: measure_deterministic(overhead, options.deterministic, options.rounds),
+        "previews": lambda: measure_previews(overhead, options.rounds),
+        "scheduler steps": lambda: measure_scheduler_steps(overhead),
     }
     figures: dict[str, dict[str, Any]] = {}
     for name, measure in parts.items():
@@ -198,7 +204,7 @@ def measure_joining(regime: Regime) -> dict[str, Any]:
     }
 
 
-def measure_deterministic(regime: Regime, count: int) -> dict[str, Any]:
+def measure_deterministic(regime: Regime, count: int, rounds: int) -> dict[str, Any]:
     """Bytes alone and in a crowd that comes and goes, and what the padding costs."""
     chance = random.Random(1)
     requests = [
@@ -215,7 +221,7 @@ def measure_deterministic(regime: Regime, count: int) -> dict[str, Any]:
     equal = sum(np.array_equal(mine, each.future.result(WAIT_SECONDS)) for mine, each in zip(alone, crowd, strict=True))
     cancelled = sum(isinstance(each.future.exception(WAIT_SECONDS), GenerationCancelledError) for each in passing)
     shares = []
-    for _ in range(3):
+    for _ in range(rounds):
         free = serve_together(engine, at_once([replace(each, deterministic=False) for each in requests]))
         shares.append(serve_together(engine, at_once(requests)).rate / free.rate)
     engine.stop()
@@ -225,6 +231,63 @@ def measure_deterministic(regime: Regime, count: int) -> dict[str, Any]:
         "strangers that came, and were cancelled": [len(passing), cancelled],
         "throughput, deterministic / free, each round": shares,
     }
+
+
+def measure_previews(regime: Regime, rounds: int) -> dict[str, Any]:
+    """Images a second where every image shows what it is becoming after each step, against none that does."""
+    engine = _engine(regime)
+    plain = mixed_requests(regime.count, regime.steps, regime.size)
+    shown: list[int] = []
+    spent: list[float] = []
+    LatentColours.preview = _timed(LatentColours.preview, spent)  # type: ignore[method-assign]
+    watched = [replace(each, on_preview=lambda step, _: shown.append(step)) for each in plain]
+    serve_together(engine, at_once(watched[:16]))
+    shares, rates = [], []
+    for _ in range(rounds):
+        shown.clear()
+        spent.clear()
+        without = serve_together(engine, at_once(plain))
+        before = engine.statistics.busy_seconds
+        rates.append(serve_together(engine, at_once(watched)).rate / without.rate)
+        shares.append(sum(spent) / (engine.statistics.busy_seconds - before))
+    engine.stop()
+    return {
+        "previews of how many images": [len(shown), len(watched)],
+        "images a second, with previews / without, each round": rates,
+        "share of engine time in previews, each round": shares,
+    }
+
+
+def measure_scheduler_steps(regime: Regime) -> dict[str, Any]:
+    """The share of the engine's time that goes into the schedulers' steps, the most that joining them could save."""
+    spent: list[float] = []
+    for name in SCHEDULERS:
+        scheduler_class = getattr(diffusers, name)
+        setattr(scheduler_class, "step", _timed(scheduler_class.step, spent))  # noqa: B010 - of a class by its name
+    engine = _engine(regime)
+    requests = mixed_requests(regime.count, regime.steps, regime.size)
+    mixed = [replace(each, scheduler=SCHEDULERS[index % len(SCHEDULERS)]) for index, each in enumerate(requests)]
+    serve_together(engine, at_once(mixed[:16]))
+    shares = {}
+    for kind, load in {"the model's own": requests, f"{len(SCHEDULERS)} mixed": mixed}.items():
+        before = engine.statistics.busy_seconds
+        spent.clear()
+        serve_together(engine, at_once(load))
+        shares[kind] = sum(spent) / (engine.statistics.busy_seconds - before)
+    engine.stop()
+    return {f"share of engine time in scheduler steps, {kind}": share for kind, share in shares.items()}
+
+
+def _timed(step: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
+    @functools.wraps(step)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return step(*args, **kwargs)
+        finally:
+            spent.append(time.perf_counter() - started)
+
+    return timed
 
 
 def measure_step_cache(rounds: int) -> dict[str, Any]:

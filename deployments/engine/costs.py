@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count, takewhile
 from pathlib import Path
+from statistics import median_low
 
 import torch
 
@@ -19,14 +20,16 @@ logger = logging.getLogger(__name__)
 _WORTHWHILE = 0.9  # of the best rows per second: narrower batches let short jobs through sooner
 _GAIN = 1.05  # in rows per second, for a width to be worth looking at the next
 _GAINLESS_WIDTHS = 2  # one may be a disturbance by another process
-_RUNS = 3  # of which the fastest counts
+_RUNS = 2  # of each width at first: the very first finds its kernels
+_ROUNDS = 2  # of all widths in turn afterwards, so that whatever disturbs them disturbs them alike
 _SMOOTHING = 0.3
 
 
 def name_of(call: Call) -> str:
     """A name for all calls of the same module with rows of the same shapes; the same in every process."""
     shapes = ", ".join(map(_form, call.columns))
-    return f"{call.owner}.{getattr(call.target, '__name__', 'call')}({shapes})"
+    loras = " with LoRAs" if call.loras else ""
+    return f"{call.owner}.{getattr(call.target, '__name__', 'call')}({shapes}){loras}"
 
 
 def _form(column: Rows) -> str:
@@ -66,19 +69,24 @@ class ForwardCosts:
             most_rows: The widest forward that may be wanted.
             time_forward: Runs a forward of so many rows and returns its seconds.
         """
-        seconds: dict[int, float] = {}
-        gainless = 0
+        runs: dict[int, list[float]] = {}
+        gainless, best = 0, 0.0
         for rows in _widths(most_rows):
             try:
-                seconds[rows] = min(time_forward(rows) for _ in range(_RUNS))
+                runs[rows] = [time_forward(rows) for _ in range(_RUNS)]
             except torch.OutOfMemoryError:
                 self.note_out_of_memory(name, rows)
                 break
-            best = max(width / cost for width, cost in seconds.items() if width < rows) if rows > 1 else 0.0
-            gainless = gainless + 1 if rows / seconds[rows] < _GAIN * best else 0
+            rate = rows / min(runs[rows])
+            gainless = gainless + 1 if rate < _GAIN * best else 0
+            best = max(best, rate)
             if gainless == _GAINLESS_WIDTHS:
                 break
-        self._measured[name] = seconds
+        for _ in range(_ROUNDS):
+            for rows, times in runs.items():
+                times.append(time_forward(rows))
+        # The fastest would flatter narrow forwards, which on a busy machine slip through between two disturbances.
+        self._measured[name] = {rows: median_low(times) for rows, times in runs.items()}
         self._write()
 
     def cap(self, name: str, most_rows: int) -> int:

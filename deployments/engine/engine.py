@@ -32,9 +32,11 @@ from deployments.engine.gates import gate_shared_modules
 from deployments.engine.generation import Generation, current_generation
 from deployments.engine.grouping import read_call
 from deployments.engine.loading import execution_device
+from deployments.engine.lora_sets import LoraSets, lora_set
 from deployments.engine.policy import Group, Policy
 from deployments.engine.previews import LatentColours
 from deployments.engine.request import ImageRequest
+from deployments.engine.stages import module_of
 from deployments.engine.statistics import EngineStatistics
 from deployments.engine.step_caches import StepCaches
 
@@ -50,7 +52,7 @@ class Engine:
         max_batch: Images that share a forward at most.
         name: Of the thread.
         costs: What forwards are known to take on this device; left out, it is found out anew.
-        exact_rows: Rows of every denoising forward that a deterministic image is in. Its bytes depend on this number.
+        exact_rows: Rows of the denoising forwards that decide about a deterministic image's bytes.
         cached_encodings_bytes: What encoded prompts may take that are kept for the next who asks the same; 0: none are.
         has_step_cache: Whether images may skip most of the denoiser in steps that change little.
 
@@ -76,8 +78,9 @@ class Engine:
         groups = CheckedGroups(self._step_caches)
         self._policy = Policy(self._costs, groups, max_batch, exact_rows)
         encodings = EncodingCache(cached_encodings_bytes)
+        self._loras = LoraSets(pipeline.components)
         self._forwards = Forwards(
-            self._policy, self._costs, groups, encodings, self.statistics, execution_device(pipeline)
+            self._policy, self._costs, groups, encodings, self._loras, self.statistics, execution_device(pipeline)
         )
         self._arrivals: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
         self._generations: list[Generation] = []
@@ -161,9 +164,11 @@ class Engine:
         self._forget_finished()
 
     def _forward_next_group(self) -> None:
-        group = self._policy.choose([each for each in self._generations if each.waiting_call is not None])
+        waiting = [each for each in self._generations if each.waiting_call is not None]
+        group = self._policy.choose(waiting)
         if group is None or self._forwards.explore(group):
             return
+        self._policy.note_lost(group, waiting)
         try:
             results = self._forwards.run(group)
         except torch.OutOfMemoryError as error:
@@ -179,10 +184,10 @@ class Engine:
         """Too wide for the memory: never again that wide, and whoever was in it goes into the next, narrower one."""
         name = name_of(group.calls[0])
         torch.cuda.empty_cache()
-        if group.padded_rows is not None:
-            self._policy.inexact.add(name)
-        elif len(group.generations) > 1:
-            self._costs.note_out_of_memory(name, sum(call.rows for call in group.calls))
+        if group.padded_rows is not None and group.padded_rows == self._policy.exact_widths.of(name)[0]:
+            self._policy.exact_widths.refuse(name)
+        elif len(group.generations) > 1 or group.padded_rows is not None:
+            self._costs.note_out_of_memory(name, group.padded_rows or sum(call.rows for call in group.calls))
         else:
             group.generations[0].abort(error)
 
@@ -206,9 +211,13 @@ class Engine:
         generation = current_generation()
         if generation is None:
             return target(*args, **kwargs)
+        loras = self._loras.within(module_of(target), lora_set(generation.request.loras))
         try:
-            call = read_call(target, owner, args, kwargs)
+            call = read_call(target, owner, args, kwargs, loras) if generation.pauses else None
         except UngroupableError:
+            call = None
+        if call is None:
+            self._loras.activate(module_of(target), loras)
             return target(*args, **kwargs)
         known = self._forwards.recall(call, alone=generation.request.deterministic)
         if known is not None:

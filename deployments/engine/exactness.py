@@ -1,4 +1,4 @@
-"""Whether a result stays the same to the bit in any company, as long as the number of rows stays the same."""
+"""Which numbers of rows give an image the same bits, in any company."""
 
 from __future__ import annotations
 
@@ -11,20 +11,63 @@ import torch
 from deployments.engine.grouping import Call, Rows, run_together
 
 
-def is_exact(call: Call, rows: int) -> bool:
-    """Run a call first in a forward of its own copies, and last in one of strangers; compare the bits.
+class ExactWidths:
+    """The numbers of rows that forwards of deterministic images may have.
+
+    How many rows a forward has chooses its kernels, but not each number chooses others. Those that give the bits of a
+    forward of ``rows`` rows may stand in for it: half as many rows where few images are in the making, and more where
+    many are. Which they are depends on the device, and is found out there, by :func:`has_same_bits`.
+
+    Args:
+        rows: The number of rows that decides about an image's bytes.
+        most_rows: Of the widest forward that may be wanted.
+
+    Attributes:
+        rows: As given.
+    """
+
+    def __init__(self, rows: int, most_rows: int) -> None:
+        self.rows = rows
+        half = max(1, rows // 2)
+        self._candidates = sorted({rows, *range(half, most_rows + 1, half)})
+        self._known: dict[tuple[str, int], bool] = {}
+
+    def of(self, name: str) -> list[int]:
+        """The widths that a call may have as far as is known, narrow ones first; none if it bears no company.
+
+        Args:
+            name: Of the call, see :func:`~deployments.engine.costs.name_of`.
+        """
+        if not self._known.get((name, self.rows), True):
+            return []
+        return [rows for rows in self._candidates if self._known.get((name, rows), True)]
+
+    def is_known(self, name: str, rows: int) -> bool:
+        """Whether :meth:`note` has been told of a call in forwards of so many rows."""
+        return (name, rows) in self._known
+
+    def note(self, name: str, rows: int, *, may_be: bool) -> None:
+        """Take note of whether a call may be in forwards of so many rows."""
+        self._known[name, rows] = may_be
+
+    def refuse(self, name: str) -> None:
+        """Have deterministic images go alone in calls of this name."""
+        self._known[name, self.rows] = False
+
+
+def has_same_bits(call: Call, rows: int, like: int) -> bool:
+    """Whether a call has the same result at all places of a forward, whoever is in the others, and of another width.
 
     Args:
         call: A waiting call, of at most ``rows`` rows.
-        rows: Of either forward.
+        rows: Of the forwards that are tried: one of the call's copies, and one that begins with a stranger.
+        like: Rows of the forward that they are compared with.
     """
-    stranger = replace(call, columns=[_other_values(column) for column in call.columns])
-    strangers = [stranger] * (rows // call.rows - 1)
-    if not strangers:
-        return True
-    (first,) = run_together([call], rows)
-    *_, last = run_together([*strangers, call], rows)
-    return _same_bits(first, last)
+    stranger = replace(call, columns=[_other_values(column[:1]) for column in call.columns], rows=1)
+    (expected,) = run_together([call], like)
+    copies = run_together([call] * (rows // call.rows), rows)
+    _, *shifted = run_together([stranger] + [call] * ((rows - 1) // call.rows), rows)
+    return all(_same_bits(expected, result) for result in [*copies, *shifted])
 
 
 def _other_values(column: Rows) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,11 +12,12 @@ import torch
 from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import ForwardCosts, name_of
 from deployments.engine.encodings import EncodingCache, encoding_key
-from deployments.engine.exactness import is_exact
+from deployments.engine.exactness import has_same_bits
 from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call, run_rows
+from deployments.engine.lora_sets import LoraSets
 from deployments.engine.policy import Group, Policy
-from deployments.engine.stages import Stage, stage_of
+from deployments.engine.stages import Stage, module_of, stage_of
 from deployments.engine.statistics import EngineStatistics
 
 
@@ -29,6 +30,7 @@ class Forwards:
         costs: Where measured costs are kept.
         groups: Runs calls together.
         encodings: Encoded prompts.
+        loras: Switches the modules to what the calls of a group agree in.
         statistics: Are kept up to date.
         device: On which the model is.
     """
@@ -37,9 +39,9 @@ class Forwards:
     costs: ForwardCosts
     groups: CheckedGroups
     encodings: EncodingCache
+    loras: LoraSets
     statistics: EngineStatistics
     device: torch.device
-    _exact: set[str] = field(default_factory=set)
 
     def recall(self, call: Call, *, alone: bool) -> Any | None:
         """The result of a text encoder's call that was made before, or None.
@@ -62,17 +64,14 @@ class Forwards:
         call, name = group.calls[0], name_of(group.calls[0])
         if stage_of(call.target) is not Stage.DENOISING:
             return False
-        if group.padded_rows is not None:
-            if name in self._exact:
-                return False
-            (self._exact if self._is_exact(call, group.padded_rows) else self.policy.inexact).add(name)
+        self._choose_loras(call)
+        if len(group.calls) > 1 and not self.costs.is_measured(name):
+            self._measure(call, name)
             return True
-        if len(group.calls) == 1 or self.costs.is_measured(name):
+        rows = group.padded_rows
+        if rows is None or self.policy.exact_widths.is_known(name, rows):
             return False
-        try:
-            self.costs.measure(name, self.policy.most_rows, lambda rows: self._time(call, rows))
-        except Exception:
-            self.costs.note_unmeasurable(name)
+        self.policy.exact_widths.note(name, rows, may_be=self._has_same_bits(call, rows))
         return True
 
     def run(self, group: Group) -> list[Any]:
@@ -91,6 +90,7 @@ class Forwards:
         return [results[key] for key in keys]
 
     def _run(self, calls: list[Call], padded_rows: int | None) -> list[Any]:
+        self._choose_loras(calls[0])
         self._synchronise()
         started = time.perf_counter()
         try:
@@ -102,6 +102,15 @@ class Forwards:
         self.policy.note(calls, padded_rows, seconds)
         return results
 
+    def _choose_loras(self, call: Call) -> None:
+        self.loras.activate(module_of(call.target), call.loras)
+
+    def _measure(self, call: Call, name: str) -> None:
+        try:
+            self.costs.measure(name, self.policy.most_rows, lambda rows: self._time(call, rows))
+        except Exception:
+            self.costs.note_unmeasurable(name)
+
     def _time(self, call: Call, rows: int) -> float:
         self._synchronise()
         started = time.perf_counter()
@@ -111,9 +120,9 @@ class Forwards:
         self.statistics.forward_seconds += seconds
         return seconds
 
-    def _is_exact(self, call: Call, rows: int) -> bool:
+    def _has_same_bits(self, call: Call, rows: int) -> bool:
         try:
-            return is_exact(call, rows)
+            return has_same_bits(call, rows, like=self.policy.exact_widths.rows)
         except Exception:
             return False
 

@@ -33,14 +33,17 @@ class Generation:
         waiting_call: The module call at which it is paused, if it is.
         turn: Rises with every pause; the lowest has waited longest.
         arrival: Denoising forwards that the engine had run when it came.
+        lost: Denoising forwards that later ones had while it waited for one.
         steps_done: Denoising steps so far.
         passes: What it keeps of its passes through denoisers, by denoiser and place in the step.
         calls_in_step: Denoiser calls since the last step ended.
+        pauses: Whether it may be paused at a call. A pipeline that changes the modules it shares may not.
     """
 
     def __init__(self, request: ImageRequest) -> None:
         self.request = request
         self.arrival = 0
+        self.lost = 0
         self.future: Future[Picture] = Future()
         self.future.set_running_or_notify_cancel()
         self.waiting_call: Call | None = None
@@ -48,6 +51,7 @@ class Generation:
         self.steps_done = 0
         self.passes: dict[tuple[int, int], CachedPass] = {}
         self.calls_in_step = 0
+        self.pauses = True
         self._cancelled = False
         self._greenlet: _GenerationGreenlet | None = None
 
@@ -59,7 +63,7 @@ class Generation:
     @property
     def steps_left(self) -> int:
         """Denoising steps still to do."""
-        return max(0, self.request.num_inference_steps - self.steps_done)
+        return max(0, self.request.denoising_steps - self.steps_done)
 
     @property
     def skipped_passes(self) -> int:
@@ -107,7 +111,6 @@ class _GenerationGreenlet(greenlet):
     def __init__(self, generation: Generation, pipeline: DiffusionPipeline, colours: LatentColours | None) -> None:
         super().__init__()
         self.generation = generation
-        self.pauses = True
         self._pipeline = pipeline
         self._colours = colours
         self._latents: torch.Tensor | None = None
@@ -117,7 +120,7 @@ class _GenerationGreenlet(greenlet):
         future = self.generation.future
         try:
             shell = shell_for(self._pipeline, self.generation.request)
-            self.pauses = not changes_modules(shell)
+            self.generation.pauses = not changes_modules(shell)
             image = _draw(shell, self.generation.request, partial(self._note_step, shell))
             if self._colours is not None and self._latents is not None:
                 self._colours.learn(shell, self._latents, image)
@@ -129,7 +132,7 @@ class _GenerationGreenlet(greenlet):
             future.set_result(image)
 
     def _note_step(self, shell: DiffusionPipeline, step: int, latents: torch.Tensor | None) -> None:
-        if self.generation.is_cancelled and not self.pauses:
+        if self.generation.is_cancelled and not self.generation.pauses:
             raise GenerationCancelledError
         self.generation.note_step(step)
         self._latents = latents
@@ -142,15 +145,15 @@ class _GenerationGreenlet(greenlet):
 
 
 def current_generation() -> Generation | None:
-    """The generation whose pipeline is running right now, if any, and if it may be paused."""
+    """The generation whose pipeline is running right now, if any."""
     running = greenlet.getcurrent()
-    return running.generation if isinstance(running, _GenerationGreenlet) and running.pauses else None
+    return running.generation if isinstance(running, _GenerationGreenlet) else None
 
 
 def draw_image(
     pipeline: DiffusionPipeline, request: ImageRequest, on_step: Callable[[int], None] | None = None
 ) -> Picture:
-    """Run one stock pipeline call in a shell of its own.
+    """Run one stock pipeline call in a shell of its own, with the LoRAs that happen to be at work.
 
     Args:
         pipeline: Its modules are shared; its schedulers are copied.

@@ -49,6 +49,7 @@ class Call:
         key: Calls with equal keys may run as one.
         layout: The key less the values: calls of equal layout differ in numbers only, so that what one group of them
             proved holds for the next.
+        loras: Names and scales of the LoRAs that the module shall be called with, besides those that always are on.
         cached: What the image keeps of earlier calls, if it has a step cache.
     """
 
@@ -60,10 +61,17 @@ class Call:
     rows: int
     key: Hashable
     layout: Hashable
+    loras: tuple[tuple[str, float], ...] = ()
     cached: CachedPass | None = None
 
 
-def read_call(target: Callable[..., Any], owner: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+def read_call(
+    target: Callable[..., Any],
+    owner: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    loras: tuple[tuple[str, float], ...] = (),
+) -> Call:
     """Bind a call's arguments to their names and work out with which other calls it may run.
 
     Args:
@@ -71,6 +79,7 @@ def read_call(target: Callable[..., Any], owner: str, args: Sequence[Any], kwarg
         owner: The class name of the module it belongs to.
         args: Positional arguments.
         kwargs: Keyword arguments.
+        loras: Names and scales of LoRAs, in the order of their names.
 
     Raises:
         UngroupableError: If no argument has a batch dimension.
@@ -86,8 +95,9 @@ def read_call(target: Callable[..., Any], owner: str, args: Sequence[Any], kwarg
         template={name: part.rest for name, part in taken.items()},
         columns=columns,
         rows=rows,
-        key=(id(target), *((name, part.key) for name, part in taken.items())),
-        layout=(id(target), rows, *((name, part.layout) for name, part in taken.items())),
+        key=(id(target), loras, *((name, part.key) for name, part in taken.items())),
+        layout=(id(target), bool(loras), rows, *((name, part.layout) for name, part in taken.items())),
+        loras=loras,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
 
+from deployments.engine.controlnet import ControlNetSource, add_controlnet
 from deployments.engine.exceptions import ModelLoadError
 from deployments.engine.precision import keep_autoencoder_precise
 from deployments.engine.quantization import WeightQuantization, quantization_arguments
@@ -37,6 +38,7 @@ class PipelineSource:
         token: Of the hub, for gated models.
         config: For a single file: a folder or a hub id with the configs of its components; None finds out the hub's.
         quantization: How weights are quantized while they are read.
+        controlnet: The ControlNet that comes with it, if any.
     """
 
     location: str
@@ -47,6 +49,7 @@ class PipelineSource:
     token: str | None = None
     config: str | None = None
     quantization: WeightQuantization | None = None
+    controlnet: ControlNetSource | None = None
 
     @property
     def name(self) -> str:
@@ -66,8 +69,11 @@ def load_pipeline(source: PipelineSource, device: str | None = None, tuning: Tun
         ModelLoadError: If it cannot be loaded, with the reason in one line.
     """
     where = device or default_device()
+    dtype = choose_dtype(source.dtype, where)
     try:
-        pipeline = _read(source, choose_dtype(source.dtype, where))
+        pipeline = _read(source, dtype)
+        if source.controlnet is not None:
+            pipeline = add_controlnet(pipeline, source.controlnet, dtype)
         keep_autoencoder_precise(pipeline)
         tune_pipeline(pipeline, tuning or Tuning(), where, source.token)
     except ModelLoadError as error:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
+from diffusers.utils.peft_utils import set_weights_and_activate_adapters
 
 from deployments.engine.exceptions import ModelLoadError
+
+REQUEST_PREFIX = "request_"
+"""Begins the adapter names of LoRAs that are off unless a request asks for them."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +40,35 @@ class LoraWeights:
         return Path(self.location).name if self.is_local else self.location
 
 
-def add_loras(pipeline: DiffusionPipeline, loras: Sequence[LoraWeights], token: str | None = None) -> None:
-    """Lay LoRAs over a pipeline's weights, all at work at once.
+def add_loras(
+    pipeline: DiffusionPipeline,
+    loras: Sequence[LoraWeights],
+    token: str | None = None,
+    request_loras: Mapping[str, LoraWeights] | None = None,
+) -> None:
+    """Lay LoRAs over a pipeline's weights, all at work at once, and others beside them that are off.
 
     Args:
         pipeline: Its denoiser, and where a LoRA has weights for them its text encoders, are changed.
         loras: In any order; the result is their sum.
         token: Of the hub.
+        request_loras: Those that are off, by the names under which a request may ask for them.
 
     Raises:
         ModelLoadError: If one cannot be read, or is not for this family of models.
     """
-    if not loras:
+    chosen = {f"lora_{number}": lora for number, lora in enumerate(loras)}
+    choosable = {f"{REQUEST_PREFIX}{name}": lora for name, lora in (request_loras or {}).items()}
+    if not chosen and not choosable:
         return
     if not hasattr(pipeline, "load_lora_weights"):
         raise ModelLoadError(f"a {type(pipeline).__name__} takes no LoRAs.")
-    names = [f"lora_{number}" for number, _ in enumerate(loras)]
-    for name, lora in zip(names, loras, strict=True):
+    for name, lora in (chosen | choosable).items():
         _add(pipeline, name, lora, token)
-    pipeline.set_adapters(names, [lora.scale for lora in loras])
+    for component, known in pipeline.get_list_adapters().items():
+        active = {name: lora.scale for name, lora in chosen.items() if name in known}
+        # The pipeline's own set_adapters cannot be told that none shall be at work.
+        set_weights_and_activate_adapters(getattr(pipeline, component), list(active), list(active.values()))
 
 
 def _add(pipeline: DiffusionPipeline, name: str, lora: LoraWeights, token: str | None) -> None:

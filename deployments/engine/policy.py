@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import ForwardCosts, name_of
+from deployments.engine.exactness import ExactWidths
 from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call
 from deployments.engine.stages import Stage, stage_of
 
-AGEING = 32
-"""Denoising forwards of seniority that outweigh one remaining step."""
-PRIORITY_HEAD_START = 100_000
-"""Denoising forwards of seniority that a priority class is worth."""
+LOSS = 2
+"""Remaining steps that a denoising forward outweighs which an image lost to a later one."""
+PRIORITY_HEAD_START = 200_000
+"""Remaining steps that a priority class is worth."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,13 @@ class Group:
 
 
 class Policy:
-    """Shortest remaining work first, tempered by age, and never blocked by an image that agrees with nobody.
+    """Fewest remaining steps first, where nobody lost much to later ones; an image that agrees with nobody blocks none.
 
-    An image with ``r`` steps left that came at forward ``a`` has the rank ``32 r + a``; the lowest goes first. So a
-    short job overtakes long ones, but nobody is overtaken by an image that came more than ``32 r`` forwards later:
-    there is no starving. A class of priority counts as a head start. (Shortest remaining processing time: Schrage,
-    1968, https://doi.org/10.1287/opre.16.3.687.)
+    An image with ``r`` steps left that lost ``l`` forwards to images that came later has the rank ``r - 2 l``; the
+    lowest goes first, and of equals the one that came first. So a short job overtakes long ones, but they delay nobody
+    by more than half of its own steps over first come, first served: there is no starving, and no longer tail.
+    A class of priority counts as a head start. (Shortest remaining processing time: Schrage, 1968,
+    https://doi.org/10.1287/opre.16.3.687.)
 
     Encoding and decoding happen between denoising forwards, and may together take as long as one of those, so that an
     image that runs is never held up by more than a step.
@@ -51,23 +53,22 @@ class Policy:
         groups: Which calls may share a forward, as far as has been tried.
         max_batch: Images that share a forward at most. Those without guidance, which have half the rows where others
             have guidance, count half.
-        exact_rows: Rows of every denoising forward that a deterministic image is in.
+        exact_rows: Rows of the denoising forwards that decide about a deterministic image's bytes.
 
     Attributes:
         denoising_forwards: How many there have been.
-        inexact: Names of calls whose results depend on their company even where the number of rows is fixed.
+        exact_widths: How many rows the forwards of deterministic images may have.
     """
 
     def __init__(self, costs: ForwardCosts, groups: CheckedGroups, max_batch: int, exact_rows: int) -> None:
         self._costs = costs
         self._max_batch = max_batch
-        self._exact_rows = exact_rows
         self._widest_calls: dict[str, int] = {}
         self._step_seconds = 0.0
         self._aside_seconds = 0.0
         self.denoising_forwards = 0
         self._groups = groups
-        self.inexact: set[str] = set()
+        self.exact_widths = ExactWidths(exact_rows, self.most_rows)
 
     @property
     def most_rows(self) -> int:
@@ -86,6 +87,20 @@ class Policy:
         if aside is not None and (not denoising or self._may_step_aside(aside)):
             return aside
         return self._group(denoising) if denoising else None
+
+    def note_lost(self, group: Group, waiting: Sequence[Generation]) -> None:
+        """Take note of a denoising forward that images got before others that came earlier and wait for one as well.
+
+        Args:
+            group: That is served.
+            waiting: As they were given to :meth:`choose`.
+        """
+        latest = max(generation.arrival for generation in group.generations)
+        if _stage(group.generations[0]) is not Stage.DENOISING:
+            return
+        for generation in waiting:
+            if generation.arrival < latest and generation not in group.generations:
+                generation.lost += _stage(generation) is Stage.DENOISING
 
     def note(self, calls: Sequence[Call], padded_rows: int | None, seconds: float) -> None:
         """Take note of a forward that ran, and of what it cost."""
@@ -114,10 +129,14 @@ class Policy:
         if _stage(first) is not Stage.DENOISING:
             return self._group_freely(first, agreeing, self._most_rows_aside(first))
         name = _name(first)
+        cap = self._costs.cap(name, self._most_rows_of(agreeing))
+        widths = [rows for rows in self.exact_widths.of(name) if rows >= _rows(first)]
         exact = [generation for generation in agreeing if generation.request.deterministic]
-        if not exact or name in self.inexact or _rows(first) > self._exact_rows:
-            return self._group_freely(first, agreeing, self._costs.cap(name, self._most_rows_of(agreeing)))
-        return Group(_fill(agreeing, self._exact_rows), padded_rows=self._exact_rows)
+        if not exact or not widths or _rows(first) > self.exact_widths.rows:
+            return self._group_freely(first, agreeing, cap)
+        widest = max([rows for rows in widths if rows <= cap], default=widths[0])
+        chosen = _fill(agreeing, widest)
+        return Group(chosen, padded_rows=min(rows for rows in widths if rows >= sum(map(_rows, chosen))))
 
     def _group_freely(self, first: Generation, agreeing: list[Generation], most_rows: int) -> Group:
         """A forward of any number of rows; for a deterministic image, only of its own."""
@@ -154,9 +173,9 @@ def _fill(ranked: list[Generation], most_rows: int) -> list[Generation]:
     return chosen
 
 
-def _rank(generation: Generation) -> tuple[int, int]:
-    seniority = generation.arrival - PRIORITY_HEAD_START * generation.request.priority
-    return AGEING * generation.steps_left + seniority, generation.turn
+def _rank(generation: Generation) -> tuple[int, int, int]:
+    head_start = LOSS * generation.lost + PRIORITY_HEAD_START * generation.request.priority
+    return generation.steps_left - head_start, generation.arrival, generation.turn
 
 
 def _stage(generation: Generation) -> Stage | None:

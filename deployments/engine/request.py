@@ -31,6 +31,7 @@ class ImageRequest:
         max_sequence_length: Prompt tokens, for pipelines that take a limit.
         task: Which pipeline of the model's family makes it.
         inputs: Further arguments of that pipeline's call, by its own names: ``image``, ``mask_image``, ``strength``...
+        loras: Names and scales of those of the model's LoRAs that shall be at work besides the ones that always are.
         deterministic: Whether its bytes must not depend on who else is in the making.
         priority: A higher class goes first.
         scheduler: A scheduler class of diffusers that is compatible with the model's own; None for that.
@@ -52,6 +53,7 @@ class ImageRequest:
     max_sequence_length: int | None = None
     task: Task = "text2image"
     inputs: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    loras: tuple[tuple[str, float], ...] = ()
     deterministic: bool = False
     priority: int = 0
     scheduler: str | None = None
@@ -59,3 +61,23 @@ class ImageRequest:
     on_preview: Callable[[int, NDArray[np.uint8]], None] | None = field(default=None, compare=False)
     preview_every: int = 1
     on_step: Callable[[int], None] = field(default=_ignore_step, compare=False)
+
+    @property
+    def denoising_steps(self) -> int:
+        """Steps that are really done: an image to start from saves the first ones, see :func:`steps_with_strength`."""
+        if self.task == "text2image" or "strength" not in self.inputs:
+            return self.num_inference_steps
+        return steps_with_strength(self.num_inference_steps, self.inputs["strength"])
+
+
+def steps_with_strength(num_inference_steps: int, strength: float) -> int:
+    """Denoising steps of an image that starts from another one.
+
+    As diffusers has it (``get_timesteps`` of its image-to-image pipelines); some of them do one more where the product
+    is no whole number.
+
+    Args:
+        num_inference_steps: Of an image from noise.
+        strength: How much of the image to start from is noise, 0 to 1.
+    """
+    return min(int(num_inference_steps * strength), num_inference_steps)

@@ -32,6 +32,7 @@ class Tuning:
         vae_tiling: Decode large images in tiles.
         compiles: Compile the blocks that the denoiser repeats.
         loras: Weights laid over the model's own.
+        request_loras: Such weights by name, off until a request asks for them.
         scheduler: The class name of another sampler.
         scheduler_config: What of its arguments differs from the config of the model's own.
         has_safety_checker: Keep the pipeline's safety checker.
@@ -45,6 +46,7 @@ class Tuning:
     vae_tiling: bool = False
     compiles: bool = False
     loras: Sequence[LoraWeights] = ()
+    request_loras: Mapping[str, LoraWeights] = field(default_factory=dict)
     scheduler: str | None = None
     scheduler_config: Mapping[str, Any] = field(default_factory=dict)
     has_safety_checker: bool = True
@@ -70,7 +72,7 @@ def tune_pipeline(pipeline: DiffusionPipeline, tuning: Tuning, device: str, toke
         remove_safety_checker(pipeline)
     if tuning.scheduler is not None:
         choose_scheduler(pipeline, tuning.scheduler, tuning.scheduler_config)
-    add_loras(pipeline, tuning.loras, token)
+    add_loras(pipeline, tuning.loras, token, tuning.request_loras)
     if tuning.layerwise_casting != "none":
         cast_layerwise(pipeline, _STORAGE_DTYPES[tuning.layerwise_casting])
     if tuning.vae_slicing:

@@ -46,11 +46,18 @@ def test_one_disturbed_measurement_does_not_end_it():
     assert costs.cap("unet", MOST_ROWS) == 16
 
 
-def test_the_fastest_run_counts():
-    runs = iter([5.0, 1.0, 2.0, 1.0, 7.0, 3.0])
+def test_neither_a_slow_start_nor_a_disturbance_counts():
+    runs = {1: iter([5.0, 1.0, 1.0, 7.0]), 2: iter([9.0, 1.5, 6.0, 1.5])}
     costs = ForwardCosts()
-    costs.measure("unet", 2, lambda rows: next(runs))
-    assert costs.expected("unet", 1) == costs.expected("unet", 2) == 1.0
+    costs.measure("unet", 2, lambda rows: next(runs[rows]))
+    assert (costs.expected("unet", 1), costs.expected("unet", 2)) == (1.0, 1.5)
+
+
+def test_on_a_busy_machine_a_narrow_forward_that_slips_through_does_not_narrow_the_others():
+    narrow = iter([1.0, 4.0, 4.0, 4.0])
+    costs = ForwardCosts()
+    costs.measure("unet", 2, lambda rows: next(narrow) if rows == 1 else 4.0)
+    assert costs.cap("unet", 2) == 2
 
 
 def test_running_out_of_memory_halves_the_cap():

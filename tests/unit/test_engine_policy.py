@@ -6,7 +6,7 @@ from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import name_of
 from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call, read_call
-from deployments.engine.policy import AGEING, Group, Policy
+from deployments.engine.policy import LOSS, Group, Policy
 from deployments.engine.request import ImageRequest
 from tests.unit.forward_costs import FixedCosts
 
@@ -81,14 +81,35 @@ class TestOrder:
     def test_an_endless_stream_of_short_jobs_starves_nobody(self):
         chooser, steps = policy(worth_joining=False), 20
         victim = generation(steps)
-        served, forwards = 0, 0
-        while served < steps:
-            group = choose(chooser, victim, generation(1, arrival=forwards))
+        forwards = 0
+        while victim.steps_left:
             forwards += 1
-            if group.generations == [victim]:
-                served += 1
-                victim.steps_done = served
-        assert steps < forwards <= AGEING * steps + steps
+            waiting = [victim, generation(1, arrival=forwards)]
+            group = choose(chooser, *waiting)
+            chooser.note_lost(group, waiting)
+            victim.steps_done += victim in group.generations
+        assert steps < forwards <= steps + steps / LOSS
+
+    def test_a_short_job_overtakes_long_ones_however_long_these_have_run(self):
+        chooser = policy(worth_joining=False)
+        crowd = [generation(50) for _ in range(8)]
+        for _ in range(351):
+            group = choose(chooser, *(each for each in crowd if each.steps_left))
+            chooser.note_lost(group, crowd)
+            group.generations[0].steps_done += 1
+        newcomer = generation(4, arrival=351)
+        assert choose(chooser, crowd[-1], newcomer).generations == [newcomer]
+
+    def test_only_those_who_came_earlier_and_wait_for_a_step_lose_one(self):
+        chooser = policy(worth_joining=False)
+        earlier, later, decoding = generation(50), generation(50, arrival=9), generation(1, decode_call())
+        chooser.note_lost(Group([generation(4, arrival=5)]), [earlier, later, decoding])
+        chooser.note_lost(Group([generation(4, encode_call(), arrival=5)]), [earlier])
+        assert (earlier.lost, later.lost, decoding.lost) == (1, 0, 0)
+
+    def test_of_equals_the_first_to_come_goes_first(self):
+        second, first = generation(10, arrival=1), generation(10)
+        assert choose(policy(worth_joining=False), second, first).generations == [first]
 
     def test_an_image_that_agrees_with_nobody_does_not_block_the_others(self):
         odd = generation(10, step_call(size=6))
@@ -155,15 +176,26 @@ class TestAsides:
 
 class TestDeterministic:
     def test_a_deterministic_image_has_company_in_a_fixed_number_of_rows(self):
-        waiting = [generation(deterministic=index == 2) for index in range(6)]
+        waiting = [generation(deterministic=index == 2) for index in range(5)]
         group = choose(policy(), *waiting)
-        assert group.padded_rows == 8
-        assert sum(call.rows for call in group.calls) == 8
-        assert waiting[2] not in group.generations or len(group.generations) == 4
+        assert group.generations == waiting
+        assert group.padded_rows == 12
+
+    def test_widths_that_give_other_bits_are_done_without(self):
+        chooser = policy()
+        for rows in (4, 12, 16):
+            chooser.exact_widths.note(name_of(step_call()), rows, may_be=False)
+        waiting = [generation(deterministic=True) for _ in range(5)]
+        assert choose(chooser, *waiting) == Group(waiting[:4], padded_rows=8)
+        assert choose(chooser, waiting[0]) == Group(waiting[:1], padded_rows=8)
+
+    def test_where_rows_gain_nothing_it_is_padded_as_little_as_may_be(self):
+        waiting = [generation(deterministic=True) for _ in range(5)]
+        assert choose(policy(worth_joining=False), *waiting) == Group(waiting[:2], padded_rows=4)
 
     def test_it_goes_alone_where_the_device_is_not_exact(self):
         chooser = policy()
-        chooser.inexact.add(name_of(step_call()))
+        chooser.exact_widths.refuse(name_of(step_call()))
         exact, others = generation(1, deterministic=True), [generation(10), generation(10)]
         assert choose(chooser, exact, *others) == Group([exact])
         exact.waiting_call = None

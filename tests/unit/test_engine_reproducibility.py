@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deployments.engine.engine import Engine
-from deployments.engine.exactness import is_exact
+from deployments.engine.exactness import ExactWidths, has_same_bits
 from deployments.engine.exceptions import GenerationCancelledError
 from deployments.engine.grouping import read_call
 from deployments.engine.request import ImageRequest
@@ -69,19 +69,52 @@ class TestVerification:
         return read_call(forward, "Denoiser", (torch.randn(rows, 4), torch.tensor(1.0)), {})
 
     def test_a_module_that_minds_only_its_own_rows_is_exact(self):
-        assert is_exact(self.call(lambda sample, timestep: (sample * 2,)), 8)
+        assert has_same_bits(self.call(lambda sample, timestep: (sample * 2,)), 8, like=8)
 
     def test_a_module_that_looks_at_its_neighbours_is_not(self):
-        assert not is_exact(self.call(lambda sample, timestep: (sample - sample.mean(),)), 8)
+        assert not has_same_bits(self.call(lambda sample, timestep: (sample - sample.mean(),)), 8, like=8)
 
     def test_a_module_that_minds_the_place_of_its_rows_is_not(self):
         def forward(sample, timestep):
             return (sample + torch.arange(len(sample))[:, None],)
 
-        assert not is_exact(self.call(forward), 8)
+        assert not has_same_bits(self.call(forward), 8, like=8)
+
+    def test_a_module_that_minds_where_among_odd_rows_it_stands_is_not(self):
+        def forward(sample, timestep):
+            return (sample + 1e-6 * (torch.arange(len(sample)) == 5)[:, None] * (sample[0] != sample[2]).any(),)
+
+        assert not has_same_bits(self.call(forward), 8, like=8)
+
+    def test_a_width_that_has_other_kernels_is_told_from_one_that_has_the_same(self):
+        def forward(sample, timestep):
+            return (sample * (3 if len(sample) < 16 else 3.0000005),)
+
+        call = self.call(forward)
+        assert has_same_bits(call, 4, like=8)
+        assert has_same_bits(call, 12, like=8)
+        assert not has_same_bits(call, 16, like=8)
 
     def test_a_call_as_wide_as_the_forward_has_no_company_to_mind(self):
-        assert is_exact(self.call(lambda sample, timestep: (sample - sample.mean(),), rows=8), 8)
+        assert has_same_bits(self.call(lambda sample, timestep: (sample - sample.mean(),), rows=8), 8, like=8)
+
+
+class TestWidths:
+    def test_all_are_tried_until_they_are_known_to_differ(self):
+        widths = ExactWidths(8, 16)
+        assert widths.of("unet") == [4, 8, 12, 16]
+        widths.note("unet", 12, may_be=False)
+        widths.note("unet", 16, may_be=True)
+        assert widths.of("unet") == [4, 8, 16]
+        assert widths.of("transformer") == [4, 8, 12, 16]
+
+    def test_there_is_none_where_not_even_the_deciding_one_bears_company(self):
+        widths = ExactWidths(8, 16)
+        widths.refuse("unet")
+        assert widths.of("unet") == []
+
+    def test_the_deciding_one_is_among_them_whatever_it_is(self):
+        assert ExactWidths(5, 4).of("unet") == [2, 4, 5]
 
 
 def test_where_the_device_is_not_exact_deterministic_images_run_alone_and_repeat():
@@ -103,3 +136,35 @@ def test_where_the_device_is_not_exact_deterministic_images_run_alone_and_repeat
     engine.stop(WAIT)
     assert np.array_equal(alone, again)
     assert engine.statistics.padded_rows == 0
+
+
+@pytest.mark.parametrize("most_rows", [2, 4, 8])
+def test_where_the_memory_is_too_small_for_wide_forwards_deterministic_images_are_made_in_narrower_ones(most_rows):
+    pipeline = tiny_stable_diffusion()
+    forward = pipeline.unet.forward
+
+    def hungry(sample, *args, **kwargs):
+        if len(sample) > most_rows:
+            raise torch.OutOfMemoryError("too many rows")
+        return forward(sample, *args, **kwargs)
+
+    pipeline.unet.forward = hungry
+    engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
+    exact = [request(index, deterministic=True, height=16) for index in range(6)]
+    alone = [engine.submit(each).future.result(WAIT) for each in exact]
+    together = [engine.submit(each) for each in exact]
+    assert all(np.array_equal(mine, each.future.result(WAIT)) for mine, each in zip(alone, together, strict=True))
+    engine.stop(WAIT)
+
+
+def test_an_image_that_needs_too_much_memory_even_alone_fails_by_itself():
+    pipeline = tiny_stable_diffusion()
+
+    def hungry(sample, *args, **kwargs):
+        raise torch.OutOfMemoryError("too many rows")
+
+    pipeline.unet.forward = hungry
+    engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.submit(request(1, deterministic=True)).future.result(WAIT)
+    engine.stop(WAIT)

@@ -116,6 +116,16 @@ class TestSharing:
         assert pipeline.scheduler is scheduler
         assert dict(scheduler.config) == before
 
+    def test_a_model_whose_latents_have_other_channels_than_most_inpaints_too(self):
+        latents = {"in_channels": 6, "out_channels": 6}
+        pipeline = tiny_pipeline(diffusers.StableDiffusionPipeline, {"unet": latents, "vae": {"latent_channels": 6}})
+        inputs = {"image": picture(1), "mask_image": left_half(), "strength": 0.8}
+        statistics = assert_company_changes_nothing(
+            pipeline, [request(num_inference_steps=9), request(seed=2, task="inpaint", inputs=inputs)]
+        )
+        assert ("UNet2DConditionModel", 2) in statistics.forwards
+        assert pipeline.unet.config.in_channels == 6
+
     def test_a_model_loaded_for_another_task_draws_from_a_prompt_alone(self):
         pipeline = tiny_pipeline(diffusers.StableDiffusionImg2ImgPipeline)
         assert type(shell_for(pipeline, request())) is diffusers.StableDiffusionPipeline

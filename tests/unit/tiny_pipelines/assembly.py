@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, SchedulerMixin, SD3Transformer2DModel
 from diffusers.guiders import BaseGuidance
-from transformers import CLIPTextModelWithProjection, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import (
+    AutoProcessor,
+    CLIPTextModelWithProjection,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 
 from tests.unit.tiny_pipelines.models import PACKED_LATENTS, tiny_model
 from tests.unit.tiny_pipelines.text import TEXT_WIDTH, TinyProcessor, tiny_text_model, tiny_tokenizer
@@ -70,7 +76,9 @@ def _is_left_out(parameter: inspect.Parameter, hint: Any) -> bool:
 
 def _is_needed(name: str, hint: Any) -> bool:
     """Some pipelines have None as the default of what they cannot do without."""
-    return name in ("transformer", "vae", "scheduler") or (name == "safety_checker" and "Cosmos" in str(hint))
+    return name in ("transformer", "vae", "scheduler", "text_encoder_2", "tokenizer_2") or (
+        name == "safety_checker" and "Cosmos" in str(hint)
+    )
 
 
 def _component(name: str, hint: Any, sizes: Mapping[str, Any]) -> Any:
@@ -83,7 +91,7 @@ def _component(name: str, hint: Any, sizes: Mapping[str, Any]) -> Any:
             return DDIMScheduler(**_SCHEDULER_OPTIONS)
         if "ImageProcessor" in member.__name__:
             return member(size={"height": 16, "width": 16}, crop_size={"height": 16, "width": 16})
-        if issubclass(member, ProcessorMixin):
+        if issubclass(member, ProcessorMixin | AutoProcessor):
             return TinyProcessor()
         if issubclass(member, BaseGuidance):
             return member()

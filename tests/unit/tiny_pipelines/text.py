@@ -1,17 +1,21 @@
 """Tokenizers with a token for every byte, and language models of any class with a few thousand random weights."""
 
+import re
 import sys
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Model
+from transformers import BatchFeature, PreTrainedModel, PreTrainedTokenizerFast, Qwen3Model
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 TEXT_WIDTH = 32
 TEXT_TOKENS = 77
 _HEADS = 2
 _SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
 _SPECIAL += ["<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>"]
+_IMAGE_PAD = "<|image_pad|>"
+_PATCHES = 56 * 56
 CHAT = (
     "{% for message in messages %}{{ message['role'] }}: {% if message['content'] is string %}{{ message['content'] }}"
     "{% else %}{% for part in message['content'] %}{{ part.get('text', '') }}{% endfor %}{% endif %}\n{% endfor %}"
@@ -42,11 +46,13 @@ def tiny_tokenizer(max_length: int = TEXT_TOKENS) -> PreTrainedTokenizerFast:
 
 
 class TinyProcessor:
-    """Stands in for the processor of a model that sees, as far as it is given words."""
+    """Stands in for the processor of a model that sees: pictures become patches as Qwen's models have them."""
 
     def __init__(self) -> None:
         self.tokenizer = tiny_tokenizer()
+        self.image_processor = Qwen2VLImageProcessorPil(min_pixels=_PATCHES, max_pixels=_PATCHES)
         self.image_token = "<image>"
+        self.image_token_id = VOCABULARY[_IMAGE_PAD]
 
     def apply_chat_template(self, *arguments: Any, **options: Any) -> Any:
         """As the tokenizer does it."""
@@ -59,14 +65,22 @@ class TinyProcessor:
     batch_decode = decode
 
     def __call__(self, *, text: Any, images: Any = None, videos: Any = None, **options: Any) -> Any:
-        """The tokens of the words; there are no pictures.
+        """The tokens of the words, and of the patches of pictures that they have places for.
 
         Raises:
-            ValueError: If there are pictures.
+            ValueError: If there are videos.
         """
-        if images is not None or videos is not None:
-            raise ValueError("The tiny processor sees nothing.")
-        return self.tokenizer(text, **options)
+        if videos is not None:
+            raise ValueError("The tiny processor sees pictures, but no videos.")
+        if images is None:
+            return self.tokenizer(text, **options)
+        patches = self.image_processor(images=images, return_tensors="pt")
+        counts = iter((patches["image_grid_thw"].prod(dim=1) // self.image_processor.merge_size**2).tolist())
+        texts = [text] if isinstance(text, str) else text
+        words = [re.sub(re.escape(_IMAGE_PAD), lambda _: _IMAGE_PAD * next(counts, 1), each) for each in texts]
+        tokens = self.tokenizer(words, **options)
+        kinds = (tokens["input_ids"] == self.image_token_id).long()
+        return BatchFeature({**tokens, **patches, "mm_token_type_ids": kinds})
 
 
 # By the name of a configuration's field, wherever it stands in it.
@@ -83,6 +97,8 @@ _SIZES: dict[str, Any] = {
     "projection_dim": TEXT_WIDTH,
     "out_hidden_size": TEXT_WIDTH,
     "encoder_hidden_size": TEXT_WIDTH,
+    "transformerDimensions": TEXT_WIDTH,
+    "numDims": TEXT_WIDTH,
     "num_hidden_layers": 2,
     "num_layers": 2,
     "num_decoder_layers": 2,
@@ -124,6 +140,7 @@ _FAMILY_SIZES: dict[str, dict[str, Any]] = {
     "clip": {"patch_size": 8, "max_position_embeddings": TEXT_TOKENS},
     "siglip": {"patch_size": 8, "max_position_embeddings": 64},
     "dinov2": {"patch_size": 8},
+    "qwen3_vl": {"patch_size": 14},
 }
 
 
@@ -141,6 +158,8 @@ def tiny_text_model(model_class: type[PreTrainedModel], **changes: Any) -> PreTr
     if "_vl" in family:
         sizes |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}
     fields = _shrunk(configuration_class().to_dict(), sizes)
+    if "EncoderModel" in model_class.__name__ and "is_encoder_decoder" in fields:
+        fields["is_encoder_decoder"] = False
     model: PreTrainedModel = model_class(configuration_class(**fields)).eval()
     torch.manual_seed(1)
     for parameter in model.parameters():
