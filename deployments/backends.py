@@ -1,13 +1,15 @@
-"""Opens what the settings name: the job tracker and the image storage."""
+"""What the settings name, on a Ray cluster: the job tracker, and whether its nodes can share the images."""
 
 from __future__ import annotations
 
-from deployments.job_tracker import JobTracker, TrackerSettings
+import ray
+from ray.serve.context import _get_global_client
+
+from deployments.job_tracker import JobTracker
 from deployments.remote_tracker import remote_tracker
-from deployments.settings import Settings
-from deployments.storage.base import Storage
-from deployments.storage.local import LocalStorage
+from deployments.settings import Settings, SettingsError
 from deployments.tracker_actor import connect_tracker
+from deployments.tracker_settings import TrackerSettings
 
 
 def open_tracker(settings: Settings) -> JobTracker:
@@ -19,11 +21,39 @@ def open_tracker(settings: Settings) -> JobTracker:
                 queue_limit=settings.queue.limit,
                 max_attempts=settings.queue.max_attempts,
                 lease_seconds=settings.queue.lease_seconds,
+                queue_limit_per_model=settings.queue.limit_per_model,
+                queue_limit_per_client=settings.queue.limit_per_client,
+                retry_base_seconds=settings.queue.retry_base_seconds,
+                retry_cap_seconds=settings.queue.retry_cap_seconds,
+                quota_images=settings.quota.images,
+                quota_bytes=settings.quota.image_bytes,
+                webhooks=settings.webhooks.model_dump(mode="json"),
             )
         )
     )
 
 
-def open_storage(settings: Settings) -> Storage:
-    """The image storage."""
-    return LocalStorage(settings.images_dir)
+def require_reachable_images(settings: Settings) -> None:
+    """Refuse to keep images on the disk of one node where the cluster has several. Without a cluster there are none.
+
+    Raises:
+        SettingsError: They would be out of the other nodes' reach; one line says what to set.
+    """
+    storage = settings.storage
+    if storage.kind != "local" or storage.shared or not ray.is_initialized():
+        return
+    nodes = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
+    if nodes > 1:
+        raise SettingsError(
+            f"storage.shared (CYBERIMAGE_STORAGE__SHARED): the cluster has {nodes} nodes, and images on one's disk "
+            "are not there for the others; set it to true if data_dir is on a file system that all of them have, or "
+            "set storage.kind to s3"
+        )
+
+
+def listening_host() -> str | None:
+    """The address that Ray Serve listens on for HTTP; None where it does not, or does not run."""
+    if not ray.is_initialized():
+        return None
+    client = _get_global_client(raise_if_no_controller_running=False)
+    return None if client is None else client.http_config.host

@@ -32,10 +32,12 @@ from deployments.catalog_loading import (
     pickle_problem,
 )
 from deployments.catalog_part import CatalogPart, Problem
+from deployments.catalog_tasks import ControlNet, ControlTask, ImageTask, control_tasks_of, tasks_of
 
 __all__ = [
     "Catalog",
     "CatalogError",
+    "ControlNet",
     "GuidanceLimits",
     "Loading",
     "Lora",
@@ -55,6 +57,7 @@ BUILTIN_MODELS_VARIABLE = "CYBERIMAGE_BUILTIN_MODELS"
 
 _BUILTIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LORA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # torch has no dots in the names of modules
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")  # the form of a Hugging Face user access token
 
@@ -76,7 +79,16 @@ def _model_id(value: str) -> str:
     return value
 
 
+def _lora_name(value: str) -> str:
+    if not _LORA_NAME.fullmatch(value):
+        raise PydanticCustomError(
+            "lora_name", "not a name: letters, digits, '_' and '-', a letter or digit first, at most 64"
+        )
+    return value
+
+
 ModelId = Annotated[str, AfterValidator(_model_id)]
+LoraName = Annotated[str, AfterValidator(_lora_name)]
 
 
 class Replicas(CatalogPart):
@@ -154,8 +166,19 @@ class ModelEntry(CatalogPart):
         default=8,
         ge=2,
         le=512,
-        description="Rows of each forward that a deterministic image is in.",
+        description="Rows of the forwards that decide about a deterministic image's bytes; other numbers are used "
+        "where they give the same.",
     )
+    tasks: tuple[ImageTask, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="What it does from an image: image2image, inpaint; empty: found out where repo is a folder.",
+    )
+    controlnet: ControlNet | None = Field(default=None, description="A ControlNet; see below.")
+    request_loras: dict[LoraName, Lora] = Field(
+        default_factory=dict, description="LoRAs that a request may choose, by name; off where none is chosen."
+    )
+    max_loras: int = Field(default=4, ge=1, le=16, description="Most LoRAs that one request may choose.")
     step_cache: StepCacheLimits = Field(
         default_factory=StepCacheLimits, description="Skipping what hardly changes between steps."
     )
@@ -186,6 +209,8 @@ class ModelEntry(CatalogPart):
             problems.append(("loading.config", "only for a single .safetensors file; a folder has its own configs"))
         if self.is_single_file and self.loading.quantization and self.loading.quantization.method != "gguf":
             problems.append(("loading.quantization", "a single file cannot be quantized; take a folder or a hub id"))
+        if self.request_loras and self.loading.compile:
+            problems.append(("request_loras", "does not go with loading.compile: each choice would be compiled anew"))
         self.refuse(problems)
         return self
 
@@ -230,6 +255,20 @@ class ModelEntry(CatalogPart):
         """How many jobs one replica takes at once: a full batch, and as many to follow it without a gap."""
         return 2 * self.max_batch
 
+    @property
+    def control_tasks(self) -> tuple[ControlTask, ...]:
+        """What a control image goes with; nothing where there is no ControlNet."""
+        return () if self.controlnet is None else self.controlnet.tasks or ("text2image",)
+
+    def with_found_tasks(self) -> ModelEntry:
+        """The same with ``tasks`` filled in from the model's folder, where the entry leaves them open."""
+        folder = Path(self.location()) if self.source != "huggingface" else Path()
+        tasks = tasks_of(folder) if self.tasks is None else self.tasks
+        controlnet = self.controlnet
+        if controlnet is not None and controlnet.tasks is None:
+            controlnet = controlnet.model_copy(update={"tasks": control_tasks_of(folder, tasks)})
+        return self.model_copy(update={"tasks": tasks, "controlnet": controlnet})
+
     def step_config(self) -> dict[str, Any]:
         """Return ``{"fixed_steps": N}`` or ``{"steps": {"min", "max", "default"}}``, as ``GET /api/models`` has it."""
         if self.steps.fixed is not None:
@@ -255,6 +294,10 @@ class ModelEntry(CatalogPart):
             "max_prompt_characters": self.max_prompt_characters,
             "max_sequence_length": self.max_sequence_length,
             "schedulers": list(self.schedulers),
+            "tasks": ["text2image", *(self.tasks or ())],
+            "control_tasks": list(self.control_tasks),
+            "loras": list(self.request_loras),
+            "max_loras": self.max_loras,
             "step_cache": self.step_cache.model_dump(),
             "default_settings": {
                 "num_images": 1,
@@ -349,5 +392,8 @@ def _with_absolute_paths(catalog: Catalog, folder: Path) -> Catalog:
         changes: dict[str, Any] = {"loading": entry.loading.with_absolute_paths(folder)}
         if entry.source == "local":
             changes["repo"] = str(folder / Path(entry.repo).expanduser())
-        models[model_id] = entry.model_copy(update=changes)
+        if entry.controlnet is not None:
+            changes["controlnet"] = entry.controlnet.with_absolute_path(folder)
+        changes["request_loras"] = {name: lora.with_absolute_path(folder) for name, lora in entry.request_loras.items()}
+        models[model_id] = entry.model_copy(update=changes).with_found_tasks()
     return catalog.model_copy(update={"models": models})

@@ -77,6 +77,25 @@ class SizeLimits(CatalogPart):
         self.refuse(problems)
         return self
 
+    def fit(self, width: int, height: int) -> tuple[int, int]:
+        """The size within these limits that is nearest to a picture's, in pixels, its shape kept as far as possible.
+
+        Args:
+            width: Of the picture, in pixels.
+            height: Of the picture, in pixels.
+        """
+        scale = max(1.0, self.minimum / min(width, height))
+        scale = min(scale, self.maximum / max(width, height), (self.max_pixels / (width * height)) ** 0.5)
+        unit = self.multiple_of
+        smallest, largest = -(-self.minimum // unit), self.maximum // unit
+        for rounded in (round, int):
+            sides = [min(max(rounded(side * scale / unit), smallest), largest) for side in (width, height)]
+            if sides[0] * sides[1] * unit**2 <= self.max_pixels:
+                break
+        while sides[0] * sides[1] * unit**2 > self.max_pixels:
+            sides[sides.index(max(sides))] -= 1
+        return sides[0] * unit, sides[1] * unit
+
 
 class StepCacheLimits(CatalogPart):
     """How different a step must be from the last full one for the whole denoiser to run."""

@@ -25,6 +25,11 @@ def pickle_problem(path: str) -> str:
     return ""
 
 
+def absolute_path(path: str, folder: Path) -> str:
+    """A path of the catalog, which is relative to its file's folder."""
+    return str(folder / Path(path).expanduser())
+
+
 def _class_name(value: str) -> str:
     if not _CLASS_NAME.fullmatch(value):
         raise PydanticCustomError("class_name", "not the name of a class, such as EulerDiscreteScheduler")
@@ -60,6 +65,10 @@ class Lora(CatalogPart):
             problems.append(("weight_name", "not the name of a .safetensors file"))
         self.refuse(problems)
         return self
+
+    def with_absolute_path(self, folder: Path) -> Lora:
+        """The same with a local file looked up in a folder."""
+        return self if self.source != "local" else self.model_copy(update={"repo": absolute_path(self.repo, folder)})
 
 
 class SchedulerChoice(CatalogPart):
@@ -171,19 +180,10 @@ class Loading(CatalogPart):
         Args:
             folder: What relative paths are relative to.
         """
-        changes: dict[str, Any] = {
-            "loras": tuple(
-                lora.model_copy(update={"repo": _absolute(lora.repo, folder)}) if lora.source == "local" else lora
-                for lora in self.loras
-            )
-        }
+        changes: dict[str, Any] = {"loras": tuple(lora.with_absolute_path(folder) for lora in self.loras)}
         if self.quantization and self.quantization.file:
-            file = _absolute(self.quantization.file, folder)
+            file = absolute_path(self.quantization.file, folder)
             changes["quantization"] = self.quantization.model_copy(update={"file": file})
         if self.config and not HUB_ID.fullmatch(self.config):
-            changes["config"] = _absolute(self.config, folder)
+            changes["config"] = absolute_path(self.config, folder)
         return self.model_copy(update=changes)
-
-
-def _absolute(path: str, folder: Path) -> str:
-    return str(folder / Path(path).expanduser())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import platform
@@ -16,7 +15,6 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from PIL import Image as Picture
 
 from deployments.catalog import ModelEntry
 from deployments.engine.costs import ForwardCosts
@@ -27,12 +25,14 @@ from deployments.engine.loading import device_name, execution_device
 from deployments.engine.previews import Preview
 from deployments.engine.prompt_length import PromptLimit
 from deployments.engine.request import ImageRequest
+from deployments.image_saving import save_image
+from deployments.job_inputs import JobInputs, read_inputs
 from deployments.job_tracker import JobTracker
-from deployments.jobs.records import Claim, JobPhase, JobState, NewImage
-from deployments.model_loading import load_model, weights_of
+from deployments.jobs.records import Claim, GenerationSettings, JobPhase, JobState, NewImage
+from deployments.model_loading import controlnet_weights_of, load_model, lora_weights_of, weights_of
 from deployments.progress import JobProgress, ProgressReporter
 from deployments.storage.base import Storage
-from deployments.storage.image_file import encode_png, image_id, image_key
+from deployments.storage.thumbnails import delete_image_files
 from deployments.version import package_version
 
 logger = logging.getLogger(__name__)
@@ -75,11 +75,17 @@ class ImageModel:
         except ModelLoadError as error:
             self._load_failure = str(error)
             logger.error("Model %s is unavailable: %s", model_id, error)  # noqa: TRY400 - one line, no traceback
+        except Exception as error:
+            # Raised, it would have Ray Serve try a few more times and then give up, with no reason for clients to read.
+            self._load_failure = f"{entry.repo} could not be loaded: {type(error).__name__}: {_one_line(error)}"
+            logger.exception("Model %s is unavailable", model_id)
 
     def _load(self, costs_file: Path | None) -> None:
         entry = self._entry
         pipeline = load_model(entry, os.environ)
         self._weights = weights_of(entry)
+        self._lora_weights = lora_weights_of(entry)
+        self._controlnet_weights = controlnet_weights_of(entry)
         self._prompt_limit = PromptLimit(pipeline, takes_long_prompts=entry.prompt_encoding == "long")
         self._sampler = type(pipeline.scheduler).__name__ if hasattr(pipeline, "scheduler") else None
         self._engine = Engine(
@@ -153,7 +159,8 @@ class ImageModel:
                 generation.cancel()
 
         with self._reporter.follow(claim, stop) as progress:
-            generations += self._start_images(self._engine, claim, progress)
+            inputs = await read_inputs(self._tracker, self._storage, claim.request.settings)
+            generations += self._start_images(self._engine, claim, inputs, progress)
             progress.phase = JobPhase.GENERATING
             futures = [asyncio.wrap_future(generation.future) for generation in generations]
             try:
@@ -164,21 +171,22 @@ class ImageModel:
                 raise
             progress.phase = JobPhase.SAVING
             images = [
-                await self._store(claim, index, picture, generation.skipped_passes)
+                await self._store(claim, index, picture, inputs, generation.skipped_passes)
                 for index, (picture, generation) in enumerate(zip(pictures, generations, strict=True))
             ]
             completed = await self._tracker.complete(claim.job_id, claim.fence, images)
         if not completed:
             await self._discard_if_cancelled(claim, images)
 
-    def _start_images(self, engine: Engine, claim: Claim, progress: JobProgress) -> list[Generation]:
+    def _start_images(self, engine: Engine, claim: Claim, inputs: JobInputs, progress: JobProgress) -> list[Generation]:
         """Every image of a job is an image of its own to the engine, so each can be made again from its own seed."""
         settings = claim.request.settings
         steps_done = [0] * settings.num_images
 
         def start(index: int) -> Generation:
             def on_step(step: int) -> None:
-                steps_done[index] = step
+                # Some pipelines take a step more from an image than is counted for it.
+                steps_done[index] = min(step, settings.denoising_steps)
                 progress.step = sum(steps_done)
 
             def on_preview(step: int, preview: Preview) -> None:
@@ -194,8 +202,12 @@ class ImageModel:
                     height=settings.height,
                     seed=settings.seed_of(index),
                     max_sequence_length=settings.max_sequence_length,
+                    task=inputs.task,
+                    inputs=inputs.arguments,
+                    loras=tuple((lora.name, lora.scale) for lora in settings.loras),
                     scheduler=settings.scheduler,
                     deterministic=settings.deterministic,
+                    priority=claim.priority.urgency,
                     step_cache=settings.step_cache,
                     on_preview=on_preview,
                     on_step=on_step,
@@ -204,24 +216,15 @@ class ImageModel:
 
         return [start(index) for index in range(settings.num_images)]
 
-    async def _store(self, claim: Claim, index: int, picture: np.ndarray[Any, Any], skipped_passes: int) -> NewImage:
+    async def _store(
+        self, claim: Claim, index: int, picture: np.ndarray[Any, Any], inputs: JobInputs, skipped_passes: int
+    ) -> NewImage:
         """Write the file first and record it second: a file without a record can be swept, the reverse is a lie."""
         if not np.isfinite(picture).all():
             raise EngineError("The model produced values that are not numbers; another dtype may help.")
-        metadata = self._metadata(claim, index) | _peculiarities(claim, picture, skipped_passes)
-        content = await asyncio.to_thread(encode_png, _to_picture(picture), metadata)
-        identity = image_id(claim.job_id, index)
-        key = image_key(identity, claim.created_at.date(), "png")
-        await self._storage.write(key, content)
-        return NewImage(
-            id=identity,
-            index=index,
-            key=key,
-            media_type="image/png",
-            byte_count=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-            metadata=metadata,
-        )
+        metadata = self._metadata(claim, index) | self._origins(claim.request.settings, inputs)
+        metadata |= _peculiarities(claim, picture, skipped_passes)
+        return await save_image(self._storage, claim, index, picture, metadata)
 
     def _metadata(self, claim: Claim, index: int) -> dict[str, Any]:
         request = claim.request
@@ -229,7 +232,8 @@ class ImageModel:
             "model_id": request.model_id,
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
-            "settings": request.settings.model_dump(exclude_none=True) | {"seed": request.settings.seed_of(index)},
+            "settings": request.settings.model_dump(mode="json", exclude_none=True)
+            | {"seed": request.settings.seed_of(index)},
             "image_number": index + 1,
             "total_images": request.settings.num_images,
             "job_id": claim.job_id,
@@ -244,6 +248,17 @@ class ImageModel:
                 "python": platform.python_version(),
             },
         }
+
+    def _origins(self, settings: GenerationSettings, inputs: JobInputs) -> dict[str, Any]:
+        """What went into the picture besides the model and the prompt, where there is such a thing."""
+        found: dict[str, Any] = {}
+        if inputs.lineage:
+            found["made_from"] = dict(inputs.lineage)
+        if settings.control_image is not None:
+            found["controlnet_weights"] = self._controlnet_weights
+        if settings.loras:
+            found["lora_weights"] = {lora.name: self._lora_weights.get(lora.name) for lora in settings.loras}
+        return found
 
     def _truncations(self, claim: Claim) -> dict[str, Any]:
         """What of the prompts the text encoders did not read, where that is so."""
@@ -260,7 +275,7 @@ class ImageModel:
         job = await self._tracker.get(claim.job_id)
         if job.state is JobState.CANCELLED:
             for image in images:
-                await self._storage.delete(image.key)
+                await delete_image_files(self._storage, image.key)
 
 
 def _leave_a_core_free(num_cpus: float) -> None:
@@ -281,10 +296,6 @@ def _peculiarities(claim: Claim, picture: np.ndarray[Any, Any], skipped_passes: 
     return found
 
 
-def _to_picture(values: np.ndarray[Any, Any]) -> Picture.Image:
-    return Picture.fromarray(np.rint(values * 255).astype(np.uint8))
-
-
 def _explain(error: Exception) -> tuple[str, bool]:
     """An error as one sentence, and whether another attempt may fare better."""
     if isinstance(error, torch.OutOfMemoryError):
@@ -292,5 +303,9 @@ def _explain(error: Exception) -> tuple[str, bool]:
     if isinstance(error, EngineError):
         return str(error), error.retryable
     if isinstance(error, ValueError | TypeError):
-        return f"The model refused the request: {' '.join(str(error).split())[:300]}", False
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", True
+        return f"The model refused the request: {_one_line(error)}", False
+    return f"{type(error).__name__}: {_one_line(error)}", True
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

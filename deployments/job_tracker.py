@@ -3,47 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from datetime import timedelta
-from typing import Any, TypedDict, TypeVar
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
+from deployments.changes import ChangeLog, Changes
+from deployments.deadline_timer import DeadlineTimer
+from deployments.jobs.api_keys import NO_LIMITS, KeyLimits
+from deployments.jobs.backoff import Backoff
 from deployments.jobs.counts import DetailedCounts, QueueCounts
-from deployments.jobs.exceptions import StoreUnavailableError
-from deployments.jobs.images import GalleryPage
-from deployments.jobs.records import Claim, Image, Job, JobRequest, NewImage, ProgressReport
+from deployments.jobs.exceptions import JobError, StoreUnavailableError, UnknownJobError
+from deployments.jobs.ledger import Moves
+from deployments.jobs.limits import QueueLimits
+from deployments.jobs.listing import JobFilter, JobPage
+from deployments.jobs.records import (
+    Claim,
+    Image,
+    Input,
+    Job,
+    JobRequest,
+    JobState,
+    NewImage,
+    NewInput,
+    Picture,
+    PriorityClass,
+    ProgressReport,
+)
 from deployments.jobs.store import Clock, JobStore, utc_now
+from deployments.jobs.views import JobView
 from deployments.jobs.wakeups import Wakeups
+from deployments.measuring import note_queue, repeat
 from deployments.model_state import ModelCondition, ModelConditions
 from deployments.previews import Previews
-from deployments.version import package_version
+from deployments.rate_windows import RateWindows
+from deployments.settings import WebhookSettings
+from deployments.step_rates import StepRates
+from deployments.tracker_administration import TrackerAdministration
+from deployments.tracker_choices import ModelChoices, TrackerChoices
+from deployments.tracker_gallery import TrackerGallery
+from deployments.tracker_protection import TrackerProtection
+from deployments.tracker_settings import TrackerSettings, fingerprint
+from deployments.webhooks import Courier
 
 logger = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
-
 PREVIEWED_JOBS = 1000
 
-_QUEUE = "queue"  # the topic of what may be claimable; the others are "job/<id>"
-
-
-class TrackerSettings(TypedDict):
-    """What a tracker is built with; a tracker with other settings is another tracker."""
-
-    database_url: str
-    queue_limit: int
-    max_attempts: int
-    lease_seconds: float
-
-
-def fingerprint(settings: TrackerSettings) -> str:
-    """Return a digest of the package's version and the settings."""
-    told = [package_version(), {**settings, "lease_seconds": float(settings["lease_seconds"])}]  # 60 is 60.0
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+# Topics: what may be claimable, and any change of a job; the others are "job/<id>".
+_QUEUE, _CHANGES = "queue", "changes"
 
 
 def job_version(job: Job) -> str:
@@ -55,7 +67,7 @@ def _topic(job_id: str) -> str:
     return f"job/{job_id}"
 
 
-class JobTracker:
+class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, TrackerChoices):
     """The job store behind an actor, with long polls and a reaper.
 
     The store is opened by the first call that needs it, so that the actor is up even where its database is not. Every
@@ -66,16 +78,30 @@ class JobTracker:
         queue_limit: Pending jobs of all models above which submits are refused.
         max_attempts: Claims of a job after which it fails instead of being put back.
         lease_seconds: How long a claim holds without a report.
+        queue_limit_per_model: Pending jobs of a model above which submits for it are refused; None for no limit.
+        queue_limit_per_client: Pending jobs of a client above which its submits are refused; None for no limit.
+        retry_base_seconds: As :attr:`Backoff.base_seconds`.
+        retry_cap_seconds: As :attr:`Backoff.cap_seconds`.
+        quota_images: Images of a client above which its submits are refused; None for no limit.
+        quota_bytes: Bytes of a client's images from which on its submits are refused; None for no limit.
+        webhooks: Fields of :class:`WebhookSettings`.
         clock: Gives the time as an aware datetime; None for the database's own clock.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting of its own
         self,
         *,
         database_url: str,
         queue_limit: int = 1000,
         max_attempts: int = 3,
         lease_seconds: float = 60.0,
+        queue_limit_per_model: int | None = None,
+        queue_limit_per_client: int | None = None,
+        retry_base_seconds: float = 0.0,
+        retry_cap_seconds: float = 60.0,
+        quota_images: int | None = None,
+        quota_bytes: int | None = None,
+        webhooks: dict[str, Any] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._settings = TrackerSettings(
@@ -83,28 +109,60 @@ class JobTracker:
             queue_limit=queue_limit,
             max_attempts=max_attempts,
             lease_seconds=lease_seconds,
+            queue_limit_per_model=queue_limit_per_model,
+            queue_limit_per_client=queue_limit_per_client,
+            retry_base_seconds=retry_base_seconds,
+            retry_cap_seconds=retry_cap_seconds,
+            quota_images=quota_images,
+            quota_bytes=quota_bytes,
         )
+        if webhooks is not None:
+            self._settings["webhooks"] = webhooks
         self._lease = timedelta(seconds=lease_seconds)
+        self._limits = QueueLimits(
+            queue_limit,
+            queue_limit_per_model,
+            queue_limit_per_client,
+            owner_images=quota_images,
+            owner_bytes=quota_bytes,
+        )
+        self._backoff = Backoff(retry_base_seconds, retry_cap_seconds)
         self._clock = clock
         self._opening = asyncio.Lock()
         self._opened: JobStore | None = None
-        self._reaper: asyncio.Task[None] | None = None
+        self._courier: Courier | None = None
+        self._timer: DeadlineTimer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._wakeups = Wakeups()
+        self._changes = ChangeLog()
+        self._rates = StepRates(time.monotonic if clock is None else lambda: clock().timestamp())
         self._models = ModelConditions(clock or utc_now)
         self._previews = Previews(PREVIEWED_JOBS)
+        self._windows = RateWindows()
+        self._choices = ModelChoices()
 
     async def _store(self) -> JobStore:
         async with self._opening:
             if self._opened is None:
-                self._opened = await JobStore.open(self._settings["database_url"], self._clock)
-                self._reaper = asyncio.create_task(self._reap_forever())
+                url = self._settings["database_url"]
+                self._opened = await JobStore.open(url, self._clock, self._backoff, self._note_moves)
+                self._courier = Courier(self._opened, WebhookSettings(**self._settings.get("webhooks", {})))
+                self._timer = DeadlineTimer(self._opened)
+                forever = (
+                    self._reap_forever,
+                    self._courier.run_forever,
+                    self._timer.run_forever,
+                    partial(repeat, self._measure),
+                )
+                self._tasks = [asyncio.create_task(work()) for work in forever]
             return self._opened
 
     async def close(self) -> None:
-        """Stop the reaper and close the store."""
-        if self._reaper is not None:
-            self._reaper.cancel()
-            await asyncio.wait([self._reaper])
+        """Stop what runs in the background, and close the store."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self._opened is not None:
             await self._opened.close()
 
@@ -129,15 +187,66 @@ class JobTracker:
         """Return the condition of each model of a catalog, by its entries' fingerprints."""
         return self._models.of(fingerprints)
 
-    async def submit(self, job_id: str, request: JobRequest) -> Job:
-        """Put a job into the queue, or return the one that already has this id."""
-        job = await (await self._store()).submit(job_id, request, self._settings["queue_limit"])
-        self._wakeups.wake(_QUEUE)
-        return job
+    async def submit(self, job_id: str, request: JobRequest, of_key: KeyLimits = NO_LIMITS) -> Job:
+        """Put a job into the queue, or return the one that already has this id; within its key's limits."""
+        return await (await self._store()).submit(job_id, request, replace(self._limits, key=of_key))
+
+    async def submit_each(
+        self, submits: Sequence[tuple[str, JobRequest]], of_key: KeyLimits = NO_LIMITS
+    ) -> list[Job | JobError]:
+        """As :meth:`submit` of each; in place of a job that is refused, the error says why."""
+        return await (await self._store()).submit_each(submits, replace(self._limits, key=of_key))
+
+    async def submit_all(self, wanted: Mapping[str, JobRequest], of_key: KeyLimits = NO_LIMITS) -> list[Job]:
+        """Put jobs into the queue, by their ids: all or none; where some of the ids are taken, return their jobs."""
+        return await (await self._store()).submit_all(wanted, replace(self._limits, key=of_key))
+
+    async def retry(self, job_id: str, new_id: str, who: str, of_key: KeyLimits = NO_LIMITS) -> Job:
+        """Submit what a failed or cancelled job asked for once more, as a new job with this id."""
+        return await (await self._store()).retry(job_id, new_id, replace(self._limits, key=of_key), who)
+
+    async def reprioritize(self, job_id: str, priority: PriorityClass, who: str) -> Job:
+        """Give a pending job another class of priority."""
+        return await (await self._store()).reprioritize(job_id, priority, who)
 
     async def get(self, job_id: str) -> Job:
         """Return a job."""
         return await (await self._store()).get(job_id)
+
+    async def view(self, job_id: str) -> JobView:
+        """Return a job as :meth:`get_many` does."""
+        views = await self.get_many([job_id])
+        if job_id not in views:
+            raise UnknownJobError(f"There is no job {job_id}.")
+        return views[job_id]
+
+    async def get_many(self, job_ids: Sequence[str]) -> dict[str, JobView]:
+        """Return those of some jobs that there are, with all that is told beside their records."""
+        sight = await (await self._store()).get_many(job_ids)
+        found = {}
+        for job_id, view in sight.views.items():
+            running = sight.steps_left.get(view.job.request.model_id, ())
+            found[job_id] = replace(
+                view,
+                eta_seconds=self._rates.seconds_left(view.job, view.queue_position, running),
+                preview=self._previews.get(job_id) if view.job.state is JobState.PROCESSING else None,
+            )
+        return found
+
+    async def jobs_of_clients(self, ended_since: Mapping[str, datetime]) -> list[str]:
+        """Return ids of clients' jobs that are open, or ended at or after the time that is given for each client."""
+        return await (await self._store()).jobs_of_clients(ended_since)
+
+    async def changes(self, after: str | None, wait_seconds: float) -> Changes:
+        """Return which jobs changed after a cursor, as :meth:`ChangeLog.since`; waits while there are none.
+
+        Only what goes through this tracker is told: another one on the same database has changes of its own.
+        """
+
+        async def look() -> Changes:
+            return self._changes.since(after)
+
+        return await self._wakeups.poll(_CHANGES, look, lambda changes: changes.is_news, wait_seconds)
 
     async def watch(self, job_id: str, seen_version: str | None, wait_seconds: float) -> Job:
         """Return a job as soon as its :func:`job_version` is not ``seen_version``, or after ``wait_seconds``."""
@@ -146,16 +255,18 @@ class JobTracker:
         async def look() -> Job:
             return await store.get(job_id)
 
-        return await self._poll(_topic(job_id), look, lambda job: job_version(job) != seen_version, wait_seconds)
+        return await self._wakeups.poll(
+            _topic(job_id), look, lambda job: job_version(job) != seen_version, wait_seconds
+        )
 
     async def queue_position(self, job_id: str) -> int | None:
         """Return how many claims of its model it takes to reach a job; None unless it is pending."""
         return await (await self._store()).queue_position(job_id)
 
-    async def cancel(self, job_id: str) -> Job:
+    async def cancel(self, job_id: str, who: str = "") -> Job:
         """Cancel a pending job, ask for the end of a processing one, leave one that has ended."""
-        job = await (await self._store()).cancel(job_id)
-        self._wakeups.wake(_topic(job_id))
+        job = await (await self._store()).cancel(job_id, who)
+        self._changed(job_id)
         return job
 
     async def claim(
@@ -167,24 +278,27 @@ class JobTracker:
         async def look() -> list[Claim]:
             return await store.claim(capacity, holder, claim_id, self._lease)
 
-        claims = await self._poll(_QUEUE, look, bool, wait_seconds)
+        claims = await self._wakeups.poll(_QUEUE, look, bool, wait_seconds)
         for claim in claims:
-            self._wakeups.wake(_topic(claim.job_id))
+            self._rates.claimed(claim)
         return claims
 
     async def report(self, reports: Sequence[ProgressReport]) -> set[str]:
         """Note where jobs stand, renew their leases, and return the ids of those that the reporter must stop."""
         stop = await (await self._store()).report(reports, self._lease)
         for report in reports:
-            if report.preview is not None and report.job_id not in stop:
-                self._previews.keep(report.job_id, report.preview)
-            self._wakeups.wake(_topic(report.job_id))
+            if report.job_id not in stop:
+                self._rates.reported(report)
+                if report.preview is not None:
+                    self._previews.keep(report.job_id, report.preview)
+            self._changed(report.job_id)
         return stop
 
     async def complete(self, job_id: str, fence: int, images: Sequence[NewImage]) -> bool:
         """End a job with its images; False where this attempt may not, being stale or cancelled."""
         completed = await (await self._store()).complete(job_id, fence, images)
-        self._wakeups.wake(_topic(job_id))
+        if completed:
+            self._rates.completed(job_id)
         return completed
 
     async def fail(self, job_id: str, fence: int, message: str, *, retryable: bool) -> bool:
@@ -193,32 +307,30 @@ class JobTracker:
         ended = await store.fail(
             job_id, fence, message, retryable=retryable, max_attempts=self._settings["max_attempts"]
         )
-        self._attempt_ended(job_id)
+        self._rates.stopped(job_id)
         return ended
 
     async def release(self, job_id: str, fence: int, reason: str) -> bool:
         """End an attempt for a reason that is not the job's fault; False if it is stale or had completed the job."""
         ended = await (await self._store()).release(job_id, fence, reason, self._settings["max_attempts"])
-        self._attempt_ended(job_id)
+        self._rates.stopped(job_id)
         return ended
 
     async def confirm_cancel(self, job_id: str, fence: int) -> bool:
         """Cancel a processing job whose cancellation was requested, now that its attempt has stopped."""
         cancelled = await (await self._store()).confirm_cancel(job_id, fence)
-        self._wakeups.wake(_topic(job_id))
+        self._rates.stopped(job_id)
         return cancelled
 
     async def reap(self) -> list[str]:
         """Release every job whose lease has lapsed, and return their ids; a task of the tracker does it regularly."""
-        reaped = await (await self._store()).reap(self._settings["max_attempts"])
+        store = await self._store()
+        await store.shorten_leases(self._lease)
+        reaped = await store.reap(self._settings["max_attempts"])
         for job_id in reaped:
             logger.warning("The lease of job %s had lapsed", job_id)
-            self._attempt_ended(job_id)
+            self._rates.stopped(job_id)
         return reaped
-
-    async def has_preview(self, job_id: str) -> bool:
-        """Return whether :meth:`preview` has something to show."""
-        return self._previews.get(job_id) is not None
 
     async def preview(self, job_id: str) -> bytes | None:
         """Return what a job's image looks like so far, as a small WebP; None where that is not known."""
@@ -232,15 +344,25 @@ class JobTracker:
         """Return an image."""
         return await (await self._store()).get_image(image_id)
 
-    async def delete_image(self, image_id: str) -> Image:
+    async def delete_image(self, image_id: str, who: str = "") -> Image:
         """Forget an image; the caller removes its bytes."""
-        return await (await self._store()).delete_image(image_id)
+        return await (await self._store()).delete_image(image_id, who)
 
-    async def list_images(
-        self, page: int = 1, limit: int = 20, search: str = "", model_id: str | None = None
-    ) -> GalleryPage:
-        """Return a page of the gallery, newest first."""
-        return await (await self._store()).list_images(page, limit, search, model_id)
+    async def add_input(self, new: NewInput) -> Input:
+        """Keep the record of a picture that a client sent, or return the one that already has its id."""
+        return await (await self._store()).add_input(new)
+
+    async def find_input(self, input_id: str) -> Input | None:
+        """Return a picture that a client sent; None where there is none with this id."""
+        return await (await self._store()).find_input(input_id)
+
+    async def get_picture(self, picture_id: str) -> Picture:
+        """Return a picture that a job may start from: an input, or an image that was made here."""
+        return await (await self._store()).get_picture(picture_id)
+
+    async def list_jobs(self, wanted: JobFilter, limit: int = 50, cursor: str | None = None) -> JobPage:
+        """Return a page of jobs, newest first."""
+        return await (await self._store()).list_jobs(wanted, limit, cursor)
 
     async def counts(self) -> QueueCounts:
         """Count the jobs in each state, of all models and of each."""
@@ -250,26 +372,31 @@ class JobTracker:
         """As :meth:`counts`, with how the jobs fared."""
         return await (await self._store()).detailed_counts()
 
-    def _attempt_ended(self, job_id: str) -> None:
-        self._wakeups.wake(_topic(job_id))
-        self._wakeups.wake(_QUEUE)
+    async def reset(self, who: str) -> list[str]:
+        """As :meth:`reap`, because somebody asked for it."""
+        reset = await (await self._store()).administration.reset(self._settings["max_attempts"], who)
+        for job_id in reset:
+            self._rates.stopped(job_id)
+        return reset
 
-    async def _poll(
-        self, topic: str, look: Callable[[], Awaitable[Found]], is_news: Callable[[Found], bool], wait_seconds: float
-    ) -> Found:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_seconds
-        with self._wakeups.waiting_for(topic) as news:
-            while True:
-                news.clear()
-                found = await look()
-                left = deadline - loop.time()
-                if is_news(found) or left <= 0:
-                    return found
-                # After a timeout too it looks once more: another tracker may have changed the store meanwhile.
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(left):
-                        await news.wait()
+    def _note_moves(self, moves: Moves) -> None:
+        for job_id in moves.jobs:
+            self._changed(job_id)
+        if moves.has_claimable:
+            self._wakeups.wake(_QUEUE)
+        if moves.deadline is not None and self._timer is not None:
+            self._timer.plan(moves.deadline)
+        if moves.has_ended and self._courier is not None:
+            self._courier.wake()
+
+    def _changed(self, job_id: str) -> None:
+        """To be called after every change of a job: those who follow it hear of it by this alone."""
+        self._changes.note(job_id)
+        self._wakeups.wake(_topic(job_id))
+        self._wakeups.wake(_CHANGES)
+
+    async def _measure(self) -> None:
+        note_queue(await self.counts(), self._settings["queue_limit"])
 
     async def _reap_forever(self) -> None:
         while True:

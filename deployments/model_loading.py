@@ -9,11 +9,13 @@ from pathlib import Path
 from diffusers import DiffusionPipeline
 
 from deployments.catalog import Loading, Lora, ModelEntry
+from deployments.engine.controlnet import ControlNetSource
 from deployments.engine.exceptions import ModelLoadError
 from deployments.engine.loading import PipelineSource, load_pipeline, weights_fingerprint
 from deployments.engine.lora import LoraWeights
 from deployments.engine.quantization import WeightQuantization
 from deployments.engine.shells import compatible_schedulers
+from deployments.engine.tasks import can_do
 from deployments.engine.tuning import Tuning
 
 
@@ -28,6 +30,7 @@ def load_model(entry: ModelEntry, environ: Mapping[str, str]) -> DiffusionPipeli
         ModelLoadError: If it cannot be loaded, with the reason in one line.
     """
     pipeline = load_pipeline(_source(entry, environ), _device(entry), _tuning(entry))
+    _check_tasks(entry, type(pipeline))
     unknown = set(entry.schedulers) - set(compatible_schedulers(pipeline))
     if unknown:
         choice = ", ".join(compatible_schedulers(pipeline)) or "none can be chosen"
@@ -40,12 +43,41 @@ def weights_of(entry: ModelEntry) -> str:
 
     Where the entry changes what is computed with them, by a LoRA or quantization, say, a digest of that follows.
     """
-    if entry.source == "huggingface":
-        name = f"{entry.repo}@{entry.revision or 'main'}"
-    else:
-        name = f"sha256:{weights_fingerprint(Path(entry.location()))}"
+    name = _weights_name(entry.source, entry.location(), entry.revision)
     changes = entry.model_dump_json(include={"loading", "prompt_encoding", "dtype"}, exclude_defaults=True)
     return name if changes == "{}" else f"{name}+{hashlib.sha256(changes.encode()).hexdigest()[:8]}"
+
+
+def lora_weights_of(entry: ModelEntry) -> dict[str, str]:
+    """What tells the weights of each LoRA from others that a request may choose, by name; as :func:`weights_of`."""
+    return {name: _weights_name(lora.source, lora.repo, lora.revision) for name, lora in entry.request_loras.items()}
+
+
+def controlnet_weights_of(entry: ModelEntry) -> str | None:
+    """What tells the weights of a model's ControlNet from others, if it has one; as :func:`weights_of`."""
+    found = entry.controlnet
+    return None if found is None else _weights_name(found.source, found.repo, found.revision)
+
+
+def _weights_name(source: str, location: str, revision: str | None) -> str:
+    if source == "huggingface":
+        return f"{location}@{revision or 'main'}"
+    return f"sha256:{weights_fingerprint(Path(location))}"
+
+
+def _check_tasks(entry: ModelEntry, loaded: type[DiffusionPipeline]) -> None:
+    """What the catalog promises of a model, its family must be able to do.
+
+    Raises:
+        ModelLoadError: It is not.
+    """
+    for name, tasks, with_controlnet in (
+        ("tasks", entry.tasks or (), False),
+        ("controlnet.tasks", entry.control_tasks, True),
+    ):
+        missing = [task for task in tasks if not can_do(loaded, task, with_controlnet=with_controlnet)]
+        if missing:
+            raise ModelLoadError(f"{name}: a {loaded.__name__} cannot do {', '.join(missing)}; leave it out.")
 
 
 def _source(entry: ModelEntry, environ: Mapping[str, str]) -> PipelineSource:
@@ -58,6 +90,7 @@ def _source(entry: ModelEntry, environ: Mapping[str, str]) -> PipelineSource:
         token=entry.token(environ),
         config=entry.loading.config,
         quantization=_quantization(entry.loading),
+        controlnet=_controlnet(entry, environ),
     )
 
 
@@ -79,6 +112,7 @@ def _tuning(entry: ModelEntry) -> Tuning:
         vae_tiling=loading.vae_tiling,
         compiles=loading.compile,
         loras=[_lora(lora) for lora in loading.loras],
+        request_loras={name: _lora(lora) for name, lora in entry.request_loras.items()},
         scheduler=scheduler.name if scheduler else None,
         scheduler_config=scheduler.config if scheduler else {},
         has_safety_checker=loading.safety_checker,
@@ -94,6 +128,13 @@ def _lora(lora: Lora) -> LoraWeights:
         revision=lora.revision,
         scale=lora.scale,
     )
+
+
+def _controlnet(entry: ModelEntry, environ: Mapping[str, str]) -> ControlNetSource | None:
+    found = entry.controlnet
+    if found is None:
+        return None
+    return ControlNetSource(found.repo, found.source == "local", found.revision, entry.token(environ))
 
 
 def _quantization(loading: Loading) -> WeightQuantization | None:

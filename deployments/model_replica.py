@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
-from deployments.backends import open_storage, open_tracker
+from deployments.backends import open_tracker
 from deployments.catalog import ModelEntry
+from deployments.image_storage import open_storage
 from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim
+from deployments.measuring import ReplicaMeter, repeat
 from deployments.model_state import ANNOUNCE_SECONDS
 from deployments.settings import Settings
+from deployments.storage.patience import patient
 
 if TYPE_CHECKING:
     from deployments.image_model import ImageModel
@@ -33,14 +37,18 @@ class ModelReplica:
 
     async def __init__(self, model_id: str, entry: ModelEntry, settings: Settings) -> None:  # type: ignore[misc]
         tracker = await asyncio.to_thread(open_tracker, settings)
+        began = time.monotonic()
         self._model: ImageModel = await asyncio.to_thread(_load, model_id, entry, settings, tracker)
+        self._meter = ReplicaMeter(model_id, time.monotonic() - began, is_available=not self._model.load_failure)
+        self._measuring = asyncio.create_task(repeat(self._measure))
         self._announcing = asyncio.create_task(
             announce_forever(tracker, model_id, entry.fingerprint, self._model.load_failure)
         )
 
     async def generate(self, claim: Claim) -> None:
         """Run a claimed job to its end, and record that end with the tracker."""
-        await self._model.generate(claim)
+        with self._meter.job(claim):
+            await self._model.generate(claim)
 
     async def describe(self) -> dict[str, Any]:
         """What the replica has done so far."""
@@ -49,6 +57,9 @@ class ModelReplica:
     def check_health(self) -> None:
         """Raise if the replica can make no more images; Ray Serve then replaces it."""
         self._model.check_health()
+
+    async def _measure(self) -> None:
+        self._meter.note(self._model.describe())
 
 
 async def announce_forever(
@@ -75,4 +86,5 @@ def _load(model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTrac
     from deployments.image_model import ImageModel  # noqa: PLC0415 - it imports torch
 
     costs_file = settings.data_dir / "forward-costs" / f"{model_id}.json"
-    return ImageModel(model_id, entry, open_storage(settings), tracker, costs_file)
+    storage = patient(open_storage(settings), settings.storage.patience_seconds)
+    return ImageModel(model_id, entry, storage, tracker, costs_file)

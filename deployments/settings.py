@@ -12,6 +12,17 @@ import pydantic_settings
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from deployments.dialect_settings import ClientSettings, EnrichSettings
+from deployments.protection_settings import (
+    AuthSettings,
+    CorsSettings,
+    LimitSettings,
+    ProxyNetworks,
+    listens_elsewhere,
+)
+from deployments.storage_settings import StorageSettings
+from deployments.upkeep_settings import QuotaSettings, UpkeepSettings
+
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -32,10 +43,38 @@ class QueueSettings(_Group):
     """How jobs wait and are handed out."""
 
     limit: int = Field(default=1000, ge=1, description="Pending jobs above which new ones are refused with 503.")
+    limit_per_model: int | None = Field(
+        default=None, ge=1, description="As limit, for the jobs of each model; empty: no limit."
+    )
+    limit_per_client: int | None = Field(
+        default=None, ge=1, description="Pending jobs of a client above which its new ones are refused with 429."
+    )
     max_attempts: int = Field(default=3, ge=1, description="Times a job is tried before it fails.")
+    retry_base_seconds: float = Field(
+        default=1.0, ge=0, description="Longest pause after a job's first attempt; it doubles with every further one."
+    )
+    retry_cap_seconds: float = Field(default=60.0, ge=0, description="Longest pause between two attempts at a job.")
+    expires_in: int | None = Field(
+        default=None, ge=1, description="Seconds after which a job that still waits fails; empty: it waits for ever."
+    )
     lease_seconds: float = Field(
         default=30.0, gt=0, description="Seconds without a sign of life after which a running job is handed out again."
     )
+
+
+class RetentionSettings(_Group):
+    """What is kept of jobs that have ended; what is above a limit goes with its images, the oldest first."""
+
+    max_age_seconds: float | None = Field(
+        default=None, gt=0, description="Seconds after which a job that has ended is forgotten; empty: it is kept."
+    )
+    max_jobs: int | None = Field(
+        default=None, ge=0, description="Jobs that have ended above which the oldest are forgotten; empty: no limit."
+    )
+    max_image_bytes: int | None = Field(
+        default=None, ge=0, description="Bytes of images above which the oldest are deleted; empty: no limit."
+    )
+    interval_seconds: float = Field(default=60.0, gt=0, description="Seconds between two looks at what may go.")
 
 
 class DispatchSettings(_Group):
@@ -43,6 +82,23 @@ class DispatchSettings(_Group):
 
     poll_seconds: float = Field(
         default=2.0, gt=0, description="Longest wait, in seconds, in one look at the queue; a new job ends it at once."
+    )
+
+
+class WebhookSettings(_Group):
+    """How clients are called when their jobs have ended."""
+
+    secret: str = Field(default="", repr=False, description="Signs each call, by HMAC-SHA256; empty: none is signed.")
+    timeout_seconds: float = Field(default=10.0, gt=0, description="Longest time that one call may take.")
+    max_attempts: int = Field(default=10, ge=1, description="Times a call is tried before it is given up.")
+    first_pause_seconds: float = Field(
+        default=5.0, gt=0, description="Pause after the first failure; each later one is twice as long, up to an hour."
+    )
+    allow_private: bool = Field(
+        default=False, description="Whether addresses that are not public, such as 127.0.0.1, may be called."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Host names and addresses that may be called although they are not public."
     )
 
 
@@ -78,8 +134,32 @@ class Settings(BaseSettings):
     )
     ingress_replicas: int = Field(default=1, ge=1, description="Copies of the HTTP ingress.")
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024, description="Largest request body, in bytes.")
+    max_upload_bytes: int = Field(
+        default=20 * 1024 * 1024, ge=1024, description="Largest file of a picture that a client sends, in bytes."
+    )
+    max_upload_pixels: int = Field(
+        default=2**25, ge=64, description="Most pixels, width times height, of a picture that a client sends."
+    )
     queue: QueueSettings = Field(default_factory=QueueSettings, description="The job queue.")
+    retention: RetentionSettings = Field(default_factory=RetentionSettings, description="What is kept, and how long.")
+    quota: QuotaSettings = Field(default_factory=QuotaSettings, description="What each owner may keep.")
+    upkeep: UpkeepSettings = Field(default_factory=UpkeepSettings, description="Tidying up.")
     dispatch: DispatchSettings = Field(default_factory=DispatchSettings, description="Handing jobs to the models.")
+    storage: StorageSettings = Field(default_factory=StorageSettings, description="Where images are kept.")
+    webhooks: WebhookSettings = Field(default_factory=WebhookSettings, description="Calls when jobs have ended.")
+    auth: AuthSettings = Field(default_factory=AuthSettings, description="API keys.")
+    limits: LimitSettings = Field(default_factory=LimitSettings, description="Requests per minute.")
+    cors: CorsSettings = Field(default_factory=CorsSettings, description="Pages of other sites.")
+    clients: ClientSettings = Field(default_factory=ClientSettings, description="Clients made for other services.")
+    enrich: EnrichSettings = Field(default_factory=EnrichSettings, description="A language model that writes prompts.")
+    trusted_proxies: ProxyNetworks = Field(
+        default=(),
+        description="Addresses and networks of proxies in front, whose X-Forwarded-For and -Proto are believed.",
+    )
+    body_seconds: float = Field(default=60.0, gt=0, description="Longest time in which a request's body must arrive.")
+    answer_seconds: float = Field(
+        default=900.0, gt=0, description="Longest time until an answer begins; then it is 504."
+    )
 
     @field_validator("data_dir")
     @classmethod
@@ -104,21 +184,34 @@ class Settings(BaseSettings):
         """The job store's URL, the embedded one filled in."""
         return self.database_url or f"sqlite+aiosqlite:///{self.data_dir}/cyberimage.db"
 
-    def prepare_data_dir(self) -> None:
-        """Create the folders of data and images, and make sure that files can be kept in them.
+    def require_protection(self, host: str | None) -> None:
+        """Refuse to be open to other machines by mistake.
+
+        Args:
+            host: The address that HTTP is listened for on; None for none.
 
         Raises:
-            SettingsError: One of them is a file, cannot be created or cannot be written; the message is one line.
+            SettingsError: Other machines reach it, and no API keys are asked for; one line says what to set.
         """
-        folders = {"data_dir": self.data_dir, "the images folder": self.images_dir}
-        for name, folder in folders.items():
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                _try_to_write(folder)
-            except (FileExistsError, NotADirectoryError):
-                raise SettingsError(f"{name} {folder}: a file is in the place of a folder") from None
-            except OSError as error:
-                raise SettingsError(f"{name} {folder}: cannot be written: {error.strerror or error}") from None
+        if self.auth.mode == "off" and not self.auth.allow_open and listens_elsewhere(host):
+            raise SettingsError(
+                f"auth.mode (CYBERIMAGE_AUTH__MODE): other machines can reach {host}, and no API keys are asked for; "
+                "set it to keys, or set auth.allow_open to true where whoever reaches the port may do everything"
+            )
+
+    def prepare_data_dir(self) -> None:
+        """Create the data folder, and make sure that files can be kept in it.
+
+        Raises:
+            SettingsError: It is a file, cannot be created or cannot be written; the message is one line.
+        """
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            _try_to_write(self.data_dir)
+        except (FileExistsError, NotADirectoryError):
+            raise SettingsError(f"data_dir {self.data_dir}: a file is in the place of a folder") from None
+        except OSError as error:
+            raise SettingsError(f"data_dir {self.data_dir}: cannot be written: {error.strerror or error}") from None
 
 
 def _try_to_write(folder: Path) -> None:
@@ -148,7 +241,9 @@ def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
         lines = []
         for details in error.errors(include_url=False, include_input=False):
             keys = [str(part) for part in details["loc"]]
-            text = "unknown setting" if details["type"] == "extra_forbidden" else details["msg"].removeprefix("Input ")
+            text = details["msg"].removeprefix("Input ").removeprefix("Value error, ")
+            if details["type"] == "extra_forbidden":
+                text = "unknown setting"
             lines.append(f"{'.'.join(keys)} (CYBERIMAGE_{'__'.join(keys).upper()}): {text}")
         raise SettingsError("\n".join(lines)) from None
     except pydantic_settings.SettingsError as error:

@@ -10,7 +10,8 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
-from deployments.job_tracker import JobTracker, TrackerSettings, fingerprint
+from deployments.job_tracker import JobTracker
+from deployments.tracker_settings import TrackerSettings, fingerprint
 
 TRACKER_NAME = "job-tracker"
 TRACKER_NAMESPACE = "cyberimage"

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import ControlNetModel, StableDiffusionPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
 
@@ -93,14 +93,34 @@ def save_single_file(path: Path, pipeline: StableDiffusionPipeline | None = None
     return path
 
 
-def save_lora(folder: Path, pipeline: StableDiffusionPipeline | None = None, seed: int = 0) -> Path:
+def save_lora(
+    folder: Path, pipeline: StableDiffusionPipeline | None = None, seed: int = 0, *, with_text_encoder: bool = False
+) -> Path:
     """A LoRA of random weights, large enough to be seen."""
     pipeline = pipeline or tiny_stable_diffusion()
-    pipeline.unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k", "to_v"]))
     torch.manual_seed(seed)
-    weights = {name: torch.randn_like(value) for name, value in get_peft_model_state_dict(pipeline.unet).items()}
-    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=weights)
+    layers = {"unet_lora_layers": _random_lora(pipeline.unet, ["to_q", "to_k", "to_v"])}
+    if with_text_encoder:
+        layers["text_encoder_lora_layers"] = _random_lora(pipeline.text_encoder, ["q_proj", "v_proj"])
+    StableDiffusionPipeline.save_lora_weights(folder, **layers)
     return folder
+
+
+def save_controlnet(folder: Path, pipeline: StableDiffusionPipeline | None = None) -> Path:
+    """A ControlNet of random weights, in diffusers format; a new one would have no effect."""
+    unet = (pipeline or tiny_stable_diffusion()).unet
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
+    torch.manual_seed(0)
+    for layer in [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]:
+        torch.nn.init.normal_(layer.weight, std=0.3)
+    torch.nn.init.normal_(controlnet.controlnet_cond_embedding.conv_out.weight, std=0.3)
+    controlnet.save_pretrained(folder)
+    return folder
+
+
+def _random_lora(module: torch.nn.Module, targets: list[str]) -> dict[str, torch.Tensor]:
+    module.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=targets))
+    return {name: torch.randn_like(value) for name, value in get_peft_model_state_dict(module).items()}
 
 
 def _unet_name(name: str) -> str:

@@ -2,6 +2,8 @@ import pickle
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from deployments.catalog import Catalog, ModelEntry, Replicas, SizeLimits, StepLimits, UnknownModelError, load_catalog
@@ -149,3 +151,50 @@ def test_a_token_in_place_of_its_variable_is_not_repeated() -> None:
         entry(token_env=token)
 
     assert token not in str(caught.value)
+
+
+SIDES = st.integers(1, 20_000)
+
+
+@given(SIDES, SIDES, st.sampled_from([1, 8, 16, 64]), st.integers(8, 512), st.integers(512, 4096), st.integers(1, 64))
+def test_a_pictures_size_is_always_fitted_into_the_limits(
+    width: int, height: int, multiple_of: int, minimum: int, maximum: int, room: int
+) -> None:
+    side = -(-minimum // multiple_of) * multiple_of
+    limits = SizeLimits(
+        default_width=side,
+        default_height=side,
+        multiple_of=multiple_of,
+        minimum=minimum,
+        maximum=max(maximum, side),
+        max_pixels=side * side * room,
+    )
+    fitted = limits.fit(width, height)
+
+    assert all(limits.minimum <= pixels <= limits.maximum and pixels % multiple_of == 0 for pixels in fitted)
+    assert fitted[0] * fitted[1] <= limits.max_pixels
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted"), [((1024, 1024), (1024, 1024)), ((1000, 700), (992, 704)), ((4000, 3000), (1680, 1248))]
+)
+def test_a_picture_keeps_its_shape_where_the_limits_allow_it(size: tuple[int, int], fitted: tuple[int, int]) -> None:
+    assert SizeLimits(max_pixels=2**21).fit(*size) == fitted
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"tasks": ["text2video"]}, "image2image"),
+        ({"controlnet": {"repo": "no id at all"}}, "not a hub id"),
+        ({"controlnet": {"repo": "owner/lines.bin"}}, "a pickle can run code"),
+        ({"request_loras": {"a.b": {"repo": "owner/style"}}}, "not a name"),
+        ({"request_loras": {"ink": {"repo": "style.pt"}}}, "a pickle can run code"),
+        ({"request_loras": {"ink": {"repo": "owner/style"}}, "loading": {"compile": True}}, "loading.compile"),
+        ({"max_loras": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_pictures_and_loras_of_requests_are_checked_where_the_catalog_is_read(fields: dict, problem: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        entry(**fields)
+    assert problem in str(caught.value)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from deployments import image_model
 from deployments.catalog import ModelEntry
 from deployments.image_model import ImageModel
 from deployments.job_tracker import JobTracker
@@ -68,3 +69,15 @@ async def test_a_model_that_could_not_be_loaded_fails_its_jobs_with_the_reason(t
 
     assert model.load_failure == "none could not be loaded: there is no such folder or file."
     assert (job.state, job.message, images) == (JobState.FAILED, model.load_failure, [])
+
+
+async def test_whatever_loading_raises_is_the_reason(tmp_path, tracker, monkeypatch):
+    def fail(*_: object) -> None:
+        raise ImportError("Could not import module\n'BloomModel'.")
+
+    monkeypatch.setattr(image_model, "load_model", fail)
+    model = tiny_model(tmp_path, tracker, tmp_path / "tiny")
+    job, _ = await run(tracker, model, "a red circle")
+
+    assert model.load_failure.endswith("could not be loaded: ImportError: Could not import module 'BloomModel'.")
+    assert (job.state, job.message) == (JobState.FAILED, model.load_failure)

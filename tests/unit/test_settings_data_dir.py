@@ -15,24 +15,19 @@ def refusing(number: int) -> Callable[..., int]:
     return refuse
 
 
-def test_folders_are_created_and_left_clean(tmp_path: Path) -> None:
+def test_the_folder_is_created_and_left_clean(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "a" / "b")
 
     settings.prepare_data_dir()
     settings.prepare_data_dir()
 
-    assert settings.images_dir.is_dir()
-    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"images"}
+    assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-@pytest.mark.parametrize("place", ["data", "data/below", "data/images"])
+@pytest.mark.parametrize("place", ["data", "data/below"])
 def test_file_in_the_place_of_a_folder(tmp_path: Path, place: str) -> None:
-    if place == "data/images":
-        (tmp_path / "data").mkdir()
-        (tmp_path / place).touch()
-    else:
-        (tmp_path / "data").touch()
-    settings = Settings(data_dir=tmp_path / place if place == "data/below" else tmp_path / "data")
+    (tmp_path / "data").touch()
+    settings = Settings(data_dir=tmp_path / place)
 
     with pytest.raises(SettingsError, match="a file is in the place of a folder") as caught:
         settings.prepare_data_dir()

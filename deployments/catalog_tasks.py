@@ -1,0 +1,94 @@
+"""What a model does besides text-to-image: which tasks, with a ControlNet or without, and how that is found out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from deployments.catalog_loading import HUB_ID, absolute_path, pickle_problem
+from deployments.catalog_part import CatalogPart
+
+ImageTask = Literal["image2image", "inpaint"]
+ControlTask = Literal["text2image", "image2image", "inpaint"]
+
+
+class _Abilities(NamedTuple):
+    """What the pipelines of a family do, from an image and with a ControlNet."""
+
+    tasks: tuple[ImageTask, ...]
+    control_tasks: tuple[ControlTask, ...] = ("text2image",)
+
+
+_BOTH: tuple[ImageTask, ...] = ("image2image", "inpaint")
+# The edge must know it without importing diffusers. The families are those of its ``pipelines/auto_pipeline.py``.
+FAMILIES = {
+    "StableDiffusionPipeline": _Abilities(_BOTH, ("text2image", *_BOTH)),
+    "StableDiffusionXLPipeline": _Abilities(_BOTH, ("text2image", *_BOTH)),
+    "StableDiffusion3Pipeline": _Abilities(_BOTH),
+    "FluxPipeline": _Abilities(_BOTH, ("text2image", *_BOTH)),
+    "ChromaPipeline": _Abilities(_BOTH),
+    "QwenImagePipeline": _Abilities(_BOTH),
+    "ZImagePipeline": _Abilities(_BOTH),
+    "LatentConsistencyModelPipeline": _Abilities(("image2image",)),
+    "SanaSprintPipeline": _Abilities(("image2image",)),
+}
+_UNKNOWN = _Abilities(())
+
+
+class ControlNet(CatalogPart):
+    """A network beside the denoiser that makes an image follow the lines, depth or poses of another one."""
+
+    repo: str = Field(min_length=1, description="A hub id (owner/name); or a folder in diffusers format.")
+    source: Literal["huggingface", "local"] = Field(
+        default="huggingface", description="Where repo is: huggingface, or local, relative to the catalog file."
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub; empty: its main branch.")
+    tasks: tuple[ControlTask, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="What a control image goes with: text2image, image2image, inpaint; empty: found out likewise.",
+    )
+
+    @model_validator(mode="after")
+    def _repo_is_sound(self) -> Self:
+        problem = pickle_problem(self.repo)
+        if not problem and self.source == "huggingface" and not HUB_ID.fullmatch(self.repo):
+            problem = "not a hub id (owner/name); for a folder set source: local"
+        self.refuse([("repo", problem)] if problem else [])
+        return self
+
+    def with_absolute_path(self, folder: Path) -> ControlNet:
+        """The same with a local folder looked up in another one."""
+        return self if self.source != "local" else self.model_copy(update={"repo": absolute_path(self.repo, folder)})
+
+
+def tasks_of(folder: Path) -> tuple[ImageTask, ...]:
+    """What the pipeline of a local folder can do from an image; nothing where its family is not known.
+
+    Args:
+        folder: In diffusers format.
+    """
+    return FAMILIES.get(_pipeline_class(folder), _UNKNOWN).tasks
+
+
+def control_tasks_of(folder: Path, tasks: Sequence[ImageTask]) -> tuple[ControlTask, ...]:
+    """What the pipeline of a local folder can do with a ControlNet; text-to-image where its family is not known.
+
+    Args:
+        folder: In diffusers format.
+        tasks: What the model may be asked for.
+    """
+    known = FAMILIES.get(_pipeline_class(folder), _UNKNOWN).control_tasks
+    return tuple(task for task in known if task == "text2image" or task in tasks)
+
+
+def _pipeline_class(folder: Path) -> str:
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        return str(index["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # what is wrong with it, loading it will tell

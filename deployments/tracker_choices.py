@@ -1,0 +1,44 @@
+"""The part of the job tracker that knows which models clients have chosen for what they ask for later."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+MOST_CLIENTS = 10_000
+
+
+class ModelChoices:
+    """The model that each client chose last, in memory.
+
+    Args:
+        most: Clients to remember; where there are more, the one that chose longest ago is forgotten.
+    """
+
+    def __init__(self, most: int = MOST_CLIENTS) -> None:
+        self._most = most
+        self._chosen: OrderedDict[str, str] = OrderedDict()
+
+    def choose(self, client: str, model_id: str) -> None:
+        """Remember a client's choice."""
+        self._chosen[client] = model_id
+        self._chosen.move_to_end(client)
+        while len(self._chosen) > self._most:
+            self._chosen.popitem(last=False)
+
+    def of(self, client: str) -> str | None:
+        """The model that a client chose last; None where it chose none."""
+        return self._chosen.get(client)
+
+
+class TrackerChoices:
+    """Choices hold for all ingress replicas; a tracker that was restarted knows none."""
+
+    _choices: ModelChoices
+
+    async def choose_model(self, client: str, model_id: str) -> None:
+        """Remember which model a client wants where its requests name none."""
+        self._choices.choose(client, model_id)
+
+    async def chosen_model(self, client: str) -> str | None:
+        """Return the model that a client chose last; None where nothing is known."""
+        return self._choices.of(client)
