@@ -8,13 +8,15 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
+from deployments.backends import listening_host, require_reachable_images
 from deployments.catalog import ModelEntry, load_catalog
+from deployments.image_storage import prepare_storage
 from deployments.model_replica import ModelReplica
 from deployments.settings import load_settings
 from serve.ingress import Ingress
 
 _INGRESS_CPUS = 0.1
-_MOST_ONGOING_HTTP_REQUESTS = 1000
+_MOST_ONGOING_HTTP_REQUESTS = 10_000  # each stream that somebody watches is one
 
 
 def build_app(args: dict[str, Any]) -> Application:
@@ -24,12 +26,16 @@ def build_app(args: dict[str, Any]) -> Application:
         args: Settings, as ``deployments.settings.Settings`` has them.
 
     Raises:
-        SettingsError: A setting is not valid, or the data folder cannot be used.
+        SettingsError: A setting is not valid, the service would be open to others by mistake, or the data folder or
+            the image storage cannot be used.
         CatalogError: The catalog is not valid; the message names file, line and field.
     """
     settings = load_settings(args)
     catalog = load_catalog(settings.catalog_path, os.environ)
+    settings.require_protection(listening_host())
     settings.prepare_data_dir()
+    require_reachable_images(settings)
+    prepare_storage(settings)
     models = {
         model_id: serve.deployment(**model_options(model_id, entry))(ModelReplica).bind(model_id, entry, settings)
         for model_id, entry in catalog.models.items()

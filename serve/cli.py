@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -15,12 +14,25 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from deployments.storage.formats import format_of_file
 from deployments.version import package_version
+from serve import job_commands, key_commands, queue_commands, storage_commands, upkeep_commands
 from serve.client import DEFAULT_URL, Client, ConnectionLostError, JobStatus, ServiceError
-
-FAILURE = 1
-WRONG_USE = 2
-INTERRUPTED = 130
+from serve.command_inputs import read_loras, upload_pictures
+from serve.command_session import (
+    FAILURE,
+    INTERRUPTED,
+    WRONG_USE,
+    ApiKey,
+    AsJson,
+    JobId,
+    Url,
+    fail,
+    plain,
+    print_json,
+    service,
+)
+from serve.inspection import inspect
 
 app = typer.Typer(
     name="cyberimage",
@@ -30,15 +42,14 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-Url = Annotated[str, typer.Option("--url", envvar="CYBERIMAGE_URL", help="Where the service answers.")]
-ApiKey = Annotated[
-    str | None,
-    typer.Option(
-        "--api-key", envvar="CYBERIMAGE_API_KEY", show_envvar=True, help="The API key, where the service asks for one."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
-JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's id.")]
+app.add_typer(job_commands.app, name="jobs")
+app.add_typer(key_commands.app, name="keys")
+app.add_typer(queue_commands.app, name="queue")
+app.add_typer(storage_commands.app, name="storage")
+app.command()(queue_commands.audit)
+app.command()(upkeep_commands.backup)
+app.command()(upkeep_commands.restore)
+app.command()(inspect)
 
 
 def main() -> None:
@@ -66,8 +77,14 @@ def _options(
 def generate(  # noqa: PLR0917 - typer makes options of parameters
     prompt: Annotated[str, typer.Argument(help="What the image shows.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file to write; several images become out-1.png, out-2.png.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write: .png, .webp, .jpg or .avif; several images become out-1.png, out-2.png.",
+        ),
     ] = Path("out.png"),
+    quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of WebP, JPEG and AVIF.")] = None,
     model: Annotated[str | None, typer.Option(help="Model id; the service's default where left out.")] = None,
     negative: Annotated[str, typer.Option(help="What the image should not show.")] = "",
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
@@ -76,6 +93,11 @@ def generate(  # noqa: PLR0917 - typer makes options of parameters
     height: Annotated[int | None, typer.Option(min=1, help="Pixels.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same image.")] = None,
     num_images: Annotated[int, typer.Option("--num-images", "-n", min=1, help="How many images.")] = 1,
+    image: Annotated[Path | None, typer.Option(help="A picture to start from: PNG, JPEG or WebP.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="A picture of the same size; white parts are repainted.")] = None,
+    strength: Annotated[float | None, typer.Option(help="How much of the picture is drawn anew, 0 to 1.")] = None,
+    control_image: Annotated[Path | None, typer.Option(help="A picture for the model's ControlNet.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(metavar="NAME[:SCALE]", help="A LoRA; may be repeated.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
@@ -91,9 +113,14 @@ def generate(  # noqa: PLR0917 - typer makes options of parameters
         "width": width,
         "height": height,
         "seed": seed,
+        "strength": strength,
+        "output_format": format_of_file(output.name),
+        "quality": quality,
+        "loras": read_loras(lora or []),
     }
-    with _service(url, api_key) as client:
-        job_id = client.generate(model or _default_model(client), prompt, negative, **settings)
+    with service(url, api_key) as client:
+        inputs = upload_pictures(client, {"image": image, "mask": mask, "control_image": control_image})
+        job_id = client.generate(model or _default_model(client), prompt, negative, inputs=inputs, **settings)
         _fetch_images(client, job_id, paths, quiet=quiet)
 
 
@@ -107,26 +134,26 @@ def replay(
 ) -> None:
     """Make an image again from its recorded parameters and seed. Ctrl-C cancels the job."""
     _require_writable(output)
-    with _service(url, api_key) as client:
+    with service(url, api_key) as client:
         _fetch_images(client, client.replay(image_id), [output], quiet=quiet)
 
 
 @app.command()
 def models(as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """List the models of the service."""
-    with _service(url, api_key) as client:
+    with service(url, api_key) as client:
         answer = client.models()
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     table = Table("Model", "Steps", "Size", "Description")
     for model_id, entry in answer["models"].items():
         mark = " (default)" if model_id == answer.get("default") else ""
         table.add_row(
-            Text(_plain(model_id) + mark),
+            Text(plain(model_id) + mark),
             _steps_of(entry),
             _size_of(entry),
-            Text(_plain(entry.get("description") or "")),
+            Text(plain(entry.get("description") or "")),
         )
     Console().print(table)
 
@@ -134,23 +161,34 @@ def models(as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = No
 @app.command()
 def status(job_id: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """Show where a job stands."""
-    with _service(url, api_key) as client:
+    with service(url, api_key) as client:
         job = client.status(job_id)
     if as_json:
-        _print_json(job.raw)
-        return
-    table = Table.grid(padding=(0, 2))
-    for name, value in _facts_of(job):
-        table.add_row(Text(name, style="dim"), Text(_plain(value)))
-    Console().print(table)
+        print_json(job.raw)
+    else:
+        _print_facts(job)
+
+
+@app.command()
+def watch(job_id: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
+    """Follow a job until it ends; the exit code is 1 unless it completes. Ctrl-C leaves it running."""
+    try:
+        with service(url, api_key) as client:
+            job = _print_changes(client, job_id) if as_json else _follow(client, job_id, quiet=False)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    if not as_json:
+        _print_facts(job)
+    if job.state != "completed":
+        raise typer.Exit(FAILURE)
 
 
 @app.command()
 def cancel(job_id: JobId, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """Cancel a queued or running job."""
-    with _service(url, api_key) as client:
+    with service(url, api_key) as client:
         sentence = client.cancel(job_id)
-    typer.echo(_plain(sentence) or f"Job {job_id} is cancelled")
+    typer.echo(plain(sentence) or f"Job {job_id} is cancelled")
 
 
 @app.command()
@@ -177,25 +215,6 @@ def output_paths(output: Path, count: int) -> list[Path]:
     return [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, count + 1)]
 
 
-@contextmanager
-def _service(url: str, api_key: str | None) -> Iterator[Client]:
-    """Open a client whose errors end the command with one line and exit code 1."""
-    try:
-        with _connect(url, api_key) as client:
-            yield client
-    except ServiceError as error:
-        _fail(str(error))
-
-
-def _connect(url: str, api_key: str | None) -> Client:
-    return Client(url, api_key=api_key)
-
-
-def _fail(sentence: str, code: int = FAILURE) -> NoReturn:
-    typer.secho(_plain(sentence), fg=typer.colors.RED, err=True)
-    raise typer.Exit(code)
-
-
 def _require_writable(path: Path) -> None:
     """End the command where ``path`` cannot be written; trying it is the only check that is right everywhere."""
     existed = path.exists()
@@ -205,25 +224,33 @@ def _require_writable(path: Path) -> None:
         if not existed:
             path.unlink()
     except (OSError, ValueError) as error:
-        _fail(f"Cannot write {path}: {getattr(error, 'strerror', None) or error}", WRONG_USE)
+        fail(f"Cannot write {path}: {getattr(error, 'strerror', None) or error}", WRONG_USE)
 
 
 def _write(path: Path, content: bytes) -> None:
     try:
         path.write_bytes(content)
     except OSError as error:
-        _fail(f"Cannot write {path}: {error.strerror}")
+        fail(f"Cannot write {path}: {error.strerror}")
 
 
 def _default_model(client: Client) -> str:
     default = client.models().get("default")
     if not default:
-        _fail("The service names no default model; give one with --model")
+        fail("The service names no default model; give one with --model")
     return str(default)
 
 
 def _wait(client: Client, job_id: str, *, quiet: bool) -> JobStatus:
     """Show the job's progress until it ends; Ctrl-C cancels it on the service."""
+    try:
+        return _follow(client, job_id, quiet=quiet)
+    except KeyboardInterrupt:
+        _cancel_interrupted(client, job_id)
+
+
+def _follow(client: Client, job_id: str, *, quiet: bool) -> JobStatus:
+    """Show the job's progress until it ends."""
     console = Console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     try:
@@ -231,10 +258,8 @@ def _wait(client: Client, job_id: str, *, quiet: bool) -> JobStatus:
             task = bar.add_task("Submitted", total=None)
             for job in client.watch(job_id):
                 bar.update(task, description=_activity_of(job), completed=job.step, total=job.total_steps or None)
-    except KeyboardInterrupt:
-        _cancel_interrupted(client, job_id)
     except ConnectionLostError as error:
-        _fail(f"{error}. The job may still be running; ask later with `cyberimage status {job_id}`")
+        fail(f"{error}. The job may still be running; ask later with `cyberimage status {job_id}`")
     return job
 
 
@@ -242,7 +267,7 @@ def _cancel_interrupted(client: Client, job_id: str) -> NoReturn:
     try:
         client.cancel(job_id)
     except ServiceError as error:
-        _fail(f"Interrupted, but job {job_id} could not be cancelled: {error}", INTERRUPTED)
+        fail(f"Interrupted, but job {job_id} could not be cancelled: {error}", INTERRUPTED)
     typer.echo(f"Interrupted: job {job_id} is cancelled on the service", err=True)
     raise typer.Exit(INTERRUPTED)
 
@@ -262,19 +287,21 @@ def _fetch_images(client: Client, job_id: str, paths: Sequence[Path], *, quiet: 
 
 def _require_images(job: JobStatus, count: int) -> None:
     if job.state == "failed":
-        _fail(job.message or f"Job {job.id} failed")
+        fail(job.message or f"Job {job.id} failed")
     if job.state == "cancelled":
-        _fail(job.message or f"Job {job.id} was cancelled")
+        fail(job.message or f"Job {job.id} was cancelled")
     if len(job.image_ids) != count:
-        _fail(f"Job {job.id} was to make {count} images, and has {len(job.image_ids)}")
+        fail(f"Job {job.id} was to make {count} images, and has {len(job.image_ids)}")
 
 
 def _activity_of(job: JobStatus) -> str:
     """Say what the job does now, for a person who waits."""
+    eta = job.raw.get("eta_seconds")
+    left = f", some {max(1, round(eta))} s left" if eta is not None else ""
     if job.state == "pending":
-        return "Queued" if job.queue_position is None else f"Queued, position {job.queue_position}"
+        return "Queued" if job.queue_position is None else f"Queued, position {job.queue_position}{left}"
     if job.state == "processing" and job.step:
-        return f"Step {job.step} of {job.total_steps}"
+        return f"Step {job.step} of {job.total_steps}{left}"
     if job.state == "processing":
         return "Loading the model" if (job.raw.get("progress") or {}).get("loading_model") else "Preparing"
     return job.state.capitalize()
@@ -307,10 +334,15 @@ def _size_of(entry: dict[str, Any]) -> str:
     return f"{size['default_width']}x{size['default_height']}" if size else ""
 
 
-def _print_json(answer: dict[str, Any]) -> None:
-    typer.echo(json.dumps(answer, indent=2))
+def _print_changes(client: Client, job_id: str) -> JobStatus:
+    """Print a line of JSON at each change of a job."""
+    for job in client.watch(job_id):
+        typer.echo(json.dumps(job.raw))
+    return job
 
 
-def _plain(text: str) -> str:
-    """Drop control characters: a prompt of somebody else must not drive this terminal."""
-    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+def _print_facts(job: JobStatus) -> None:
+    table = Table.grid(padding=(0, 2))
+    for name, value in _facts_of(job):
+        table.add_row(Text(name, style="dim"), Text(plain(value)))
+    Console().print(table)

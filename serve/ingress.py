@@ -9,9 +9,12 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from deployments.backends import open_storage, open_tracker
+from deployments.backends import open_tracker, require_reachable_images
 from deployments.catalog import Catalog
+from deployments.image_storage import open_storage
+from deployments.retention import Retention
 from deployments.settings import Settings
+from deployments.upkeep import Upkeep
 from serve.api.application import build_api
 from serve.dispatch import Dispatcher
 from serve.services import Services
@@ -29,8 +32,12 @@ class Ingress:
     async def __init__(  # type: ignore[misc] # Ray Serve awaits it
         self, settings: Settings, catalog: Catalog, models: dict[str, Any]
     ) -> None:
+        # Nodes may have come since the application was built.
+        await asyncio.to_thread(require_reachable_images, settings)
         tracker = await asyncio.to_thread(open_tracker, settings)
-        self._services = Services(settings, catalog, tracker, open_storage(settings))
+        self._services = Services(settings, catalog, tracker, await asyncio.to_thread(open_storage, settings))
+        self._retention = Retention(tracker, self._services.storage, settings.retention)
+        self._upkeep = Upkeep(tracker, self._services.storage, settings.upkeep)
         self._dispatcher = Dispatcher(
             tracker,
             models,
@@ -46,5 +53,10 @@ class Ingress:
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         self._dispatcher.start()
+        self._retention.start()
+        self._upkeep.start()
         yield
+        await self._upkeep.close()
+        await self._retention.close()
         await self._dispatcher.close()
+        await self._services.feed.close()

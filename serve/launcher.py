@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
@@ -17,6 +18,7 @@ import httpx
 from rich.console import Console
 
 from deployments.catalog import Catalog, CatalogError, load_catalog
+from deployments.image_storage import prepare_storage
 from deployments.settings import Settings, SettingsError, load_settings
 
 _APP_NAME = "cyberimage"
@@ -44,6 +46,7 @@ def launch(host: str, port: int, catalog: Path | None = None, data_dir: Path | N
     """
     try:
         settings, models = _read_configuration(catalog, data_dir)
+        settings.require_protection(host)
         with _only_one(settings.data_dir, host, port):
             _check_port(host, port)
             _run(settings, models, host, port)
@@ -59,6 +62,7 @@ def _read_configuration(catalog: Path | None, data_dir: Path | None) -> tuple[Se
     settings = load_settings({name: str(value) for name, value in given.items() if value is not None})
     models = load_catalog(settings.catalog_path, os.environ)
     settings.prepare_data_dir()
+    prepare_storage(settings)
     return settings, models
 
 
@@ -110,10 +114,22 @@ def _run(settings: Settings, models: Catalog, host: str, port: int) -> None:
             interrupted.wait()
             steps.begin("Stopping")
         finally:
-            # Not serve.shutdown(): it would wait for the longest job. Jobs under way are durable and go on after the
-            # next start, when their leases have lapsed.
+            # Not serve.shutdown(): it would wait for the longest job. Jobs under way go on after the next start.
             ray.shutdown()
+    if settings.database_url is None:  # nobody else can use the embedded one: its data folder is locked
+        asyncio.run(_release_jobs(settings))
     _console.print("Stopped.")
+
+
+async def _release_jobs(settings: Settings) -> None:
+    """Put what was under way back into its queue, so that the next start need not wait for leases to lapse."""
+    from deployments.jobs.store import JobStore  # noqa: PLC0415 - not needed until here
+
+    store = await JobStore.open(settings.resolved_database_url)
+    try:
+        await store.release_all("the service was stopped.")
+    finally:
+        await store.close()
 
 
 class _Steps:
@@ -151,6 +167,8 @@ def prepare_environment() -> None:
     # On few cores a busy model delays the proxy's answers to its health checks; a restart would cut off clients.
     os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    # Which proxies are believed is a setting of ours; uvicorn would believe whoever is on this machine.
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     # A self-hosted service reports to nobody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from deployments.catalog import Catalog
 from deployments.job_tracker import JobTracker
 from deployments.settings import Settings
 from deployments.storage.base import Storage
+from serve.enrichment import Enricher
+from serve.intake import Intake
+from serve.job_feed import JobFeed, Rhythm
+from serve.protection import Protection
 
 
 @dataclass(frozen=True)
@@ -19,9 +24,31 @@ class Services:
         catalog: The models.
         tracker: The job tracker.
         storage: Where image bytes are.
+        rhythm: How jobs are followed for those who watch them.
     """
 
     settings: Settings
     catalog: Catalog
     tracker: JobTracker
     storage: Storage
+    rhythm: Rhythm = field(default_factory=Rhythm)
+
+    @cached_property
+    def feed(self) -> JobFeed:
+        """News of jobs; the one subscription of this process."""
+        return JobFeed(self.tracker, self.rhythm)
+
+    @cached_property
+    def intake(self) -> Intake:
+        """Where jobs are handed in; the one of this process."""
+        return Intake(self.tracker)
+
+    @cached_property
+    def protection(self) -> Protection:
+        """What this process lets in."""
+        return Protection(self.settings, self.tracker)
+
+    @cached_property
+    def enricher(self) -> Enricher:
+        """Writes prompts out."""
+        return Enricher(self.settings.enrich)

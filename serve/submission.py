@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from uuid import UUID, uuid4, uuid5
 
 from deployments.catalog import Catalog, ModelEntry, UnknownModelError
-from deployments.jobs.records import GenerationSettings, Job, JobRequest
+from deployments.jobs.records import GenerationSettings, Job, JobRequest, PriorityClass
+from deployments.metrics import SUBMITTED_JOBS
+from deployments.settings import WebhookSettings
+from deployments.storage.formats import DEFAULT_FORMAT, FORMATS, available_formats
+from deployments.webhook_urls import WebhookRefusedError, read_url
 from serve.api.cyberimage.bodies import GenerateBody, SettingsBody
 from serve.api.errors import ApiError, InvalidRequestError
+from serve.identity import Identity, within_key
+from serve.input_checks import Pictures, find_pictures, input_settings, output_size
 from serve.services import Services
 
 _IDEMPOTENT_JOBS = UUID("3f0b8f0e-6d0a-5b8e-9d57-5d1f0a7c2b11")
 _LARGEST_SEED = 2**63 - 1
+_LONGEST_EXPIRY_SECONDS = 365 * 24 * 3600
 _RANDOM_SEEDS = 2**32  # short enough to be noted and typed
 
 
@@ -23,34 +31,65 @@ class IdempotencyConflictError(ApiError):
     status = 409
 
 
-async def submit_job(services: Services, body: GenerateBody, client: str, idempotency_key: str | None) -> Job:
+async def submit_job(services: Services, body: GenerateBody, who: Identity, idempotency_key: str | None) -> Job:
     """Queue the job that a request asks for, or return the one that the same request with the same key made.
 
     Args:
         services: The parts behind the edge.
         body: What the client sent.
-        client: Who asks.
+        who: Who asks.
         idempotency_key: Of the client's choice; None where every request is a new job.
 
     Raises:
-        InvalidRequestError: See :func:`plan_job`.
+        InvalidRequestError: See :func:`plan_job`; or the webhook's URL may not be called.
         IdempotencyConflictError: The key belongs to another request.
+        NotAllowedError: The caller's API key is not for this.
         QueueFullError: Too many jobs wait.
+        DailyLimitError: The caller's API key has used up its images of today.
     """
-    planned = plan_job(services.catalog, body, client)
-    job = await services.tracker.submit(new_job_id(client, idempotency_key), planned)
+    planned = await _plan(services, body, who)
+    job = await services.intake.submit(new_job_id(who.name, idempotency_key), planned, who.limits)
     if not asks_the_same(body, planned, job.request):
         raise IdempotencyConflictError
+    SUBMITTED_JOBS.add(model=planned.model_id)
     return job
 
 
-def plan_job(catalog: Catalog, body: GenerateBody, client: str) -> JobRequest:
+async def submit_batch(
+    services: Services, bodies: Sequence[GenerateBody], who: Identity, idempotency_key: str | None
+) -> list[Job]:
+    """Queue the jobs of a batch, all or none, or return those that the same batch with the same key made.
+
+    Args:
+        services: The parts behind the edge.
+        bodies: What the client sent.
+        who: Who asks.
+        idempotency_key: Of the client's choice; None where every request is a new batch.
+
+    Raises:
+        InvalidRequestError: Names the job by its place, and what is wrong with it.
+        IdempotencyConflictError: The key belongs to another request.
+        QueueFullError: There is no room for all of them.
+    """
+    planned = [await _plan_of_batch(services, bodies, index, who) for index in range(len(bodies))]
+    wanted = {new_job_id(who.name, idempotency_key, index): request for index, request in enumerate(planned)}
+    jobs = await services.tracker.submit_all(wanted, who.limits)
+    found = zip(bodies, planned, jobs, strict=False)
+    if len(jobs) != len(bodies) or not all(asks_the_same(body, wants, job.request) for body, wants, job in found):
+        raise IdempotencyConflictError
+    for job in jobs:
+        SUBMITTED_JOBS.add(model=job.request.model_id)
+    return jobs
+
+
+def plan_job(catalog: Catalog, body: GenerateBody, client: str, pictures: Pictures) -> JobRequest:
     """Check a request against its model's limits and fill in every default.
 
     Args:
         catalog: The models.
         body: What the client sent.
         client: Who asks.
+        pictures: Those that the request names, as :func:`find_pictures` found them.
 
     Raises:
         InvalidRequestError: Names the field, the value, the limit and what would be right.
@@ -65,21 +104,26 @@ def plan_job(catalog: Catalog, body: GenerateBody, client: str) -> JobRequest:
         model_id=body.model_id,
         prompt=body.prompt,
         negative_prompt=negative_prompt,
-        settings=_complete(entry, body.settings or SettingsBody()),
+        settings=_complete(catalog, entry, body, pictures),
         client=client,
+        priority=body.priority or PriorityClass.NORMAL,
+        expires_in=_expires_in(body.expires_in),
+        webhook_url=body.webhook_url,
     )
 
 
-def new_job_id(client: str, idempotency_key: str | None) -> str:
+def new_job_id(client: str, idempotency_key: str | None, index: int = 0) -> str:
     """The id for a job: random, or always the same for the same key of the same client.
 
     Args:
         client: Who asks.
+        index: The job's place in its batch, from 0.
         idempotency_key: As in the draft https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/.
     """
     if idempotency_key is None:
         return str(uuid4())
-    return str(uuid5(_IDEMPOTENT_JOBS, json.dumps([client, idempotency_key])))
+    named = [client, idempotency_key, index] if index else [client, idempotency_key]
+    return str(uuid5(_IDEMPOTENT_JOBS, json.dumps(named)))
 
 
 def asks_the_same(body: GenerateBody, planned: JobRequest, stored: JobRequest) -> bool:
@@ -89,6 +133,37 @@ def asks_the_same(body: GenerateBody, planned: JobRequest, stored: JobRequest) -
         settings = planned.settings.model_copy(update={"seed": stored.settings.seed})
         planned = planned.model_copy(update={"settings": settings})
     return planned == stored
+
+
+async def _plan(services: Services, body: GenerateBody, who: Identity) -> JobRequest:
+    _check_webhook(services.settings.webhooks, body.webhook_url)
+    pictures = await find_pictures(services.tracker, body, who)
+    planned = within_key(who, plan_job(services.catalog, body, who.name, pictures), body.priority)
+    if planned.expires_in is None:
+        return planned.model_copy(update={"expires_in": services.settings.queue.expires_in})
+    return planned
+
+
+async def _plan_of_batch(services: Services, bodies: Sequence[GenerateBody], index: int, who: Identity) -> JobRequest:
+    try:
+        planned = await _plan(services, bodies[index], who)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"jobs.{index}: {error}") from None
+    return planned.model_copy(update={"batch_size": len(bodies)})
+
+
+def _expires_in(asked: int | None) -> int | None:
+    if asked is not None and not 1 <= asked <= _LONGEST_EXPIRY_SECONDS:
+        raise InvalidRequestError(f"expires_in: {asked} is not possible; it is 1 to {_LONGEST_EXPIRY_SECONDS} seconds.")
+    return asked
+
+
+def _check_webhook(settings: WebhookSettings, url: str | None) -> None:
+    try:
+        if url is not None:
+            read_url(url, settings)
+    except WebhookRefusedError as error:
+        raise InvalidRequestError(f"webhook_url: {error}") from None
 
 
 def _entry(catalog: Catalog, model_id: str) -> ModelEntry:
@@ -106,10 +181,9 @@ def _check_length(entry: ModelEntry, name: str, text: str) -> None:
         raise InvalidRequestError(f"{name}: {len(text)} characters are too many; this model takes at most {limit}.")
 
 
-def _complete(entry: ModelEntry, asked: SettingsBody) -> GenerationSettings:
-    size = entry.size
-    width = size.default_width if asked.width is None else asked.width
-    height = size.default_height if asked.height is None else asked.height
+def _complete(catalog: Catalog, entry: ModelEntry, body: GenerateBody, pictures: Pictures) -> GenerationSettings:
+    size, asked = entry.size, body.settings or SettingsBody()
+    width, height = output_size(entry, asked, pictures)
     _check_side(entry, "width", width)
     _check_side(entry, "height", height)
     if width * height > size.max_pixels:
@@ -117,9 +191,10 @@ def _complete(entry: ModelEntry, asked: SettingsBody) -> GenerationSettings:
             f"settings.width, settings.height: {width}x{height} is {width * height} pixels; "
             f"this model takes at most {size.max_pixels}."
         )
+    steps = _steps(entry, asked.num_inference_steps)
     return GenerationSettings(
         num_images=_within("num_images", 1 if asked.num_images is None else asked.num_images, 1, entry.max_images),
-        num_inference_steps=_steps(entry, asked.num_inference_steps),
+        num_inference_steps=steps,
         guidance_scale=_guidance(entry, asked.guidance_scale),
         width=width,
         height=height,
@@ -128,6 +203,10 @@ def _complete(entry: ModelEntry, asked: SettingsBody) -> GenerationSettings:
         scheduler=_scheduler(entry, asked.scheduler),
         deterministic=bool(asked.deterministic),
         step_cache=_step_cache(entry, asked.step_cache),
+        output_format=_output_format(asked.output_format),
+        quality=_quality(_output_format(asked.output_format), asked.quality),
+        metadata=asked.metadata is not False,
+        **input_settings(catalog, body, pictures, (width, height), steps),
     )
 
 
@@ -181,6 +260,28 @@ def _step_cache(entry: ModelEntry, asked: float | None) -> float:
             f"settings.step_cache: {threshold:g} is not possible; this model takes 0 to {limits.maximum:g}."
         )
     return threshold
+
+
+def _output_format(asked: str | None) -> str:
+    available = available_formats()
+    if asked is None or asked in available:
+        return asked or DEFAULT_FORMAT
+    raise InvalidRequestError(
+        f'settings.output_format: "{asked[:64]}" is not possible; available: {", ".join(available)}.'
+    )
+
+
+def _quality(output_format: str, asked: int | None) -> int | None:
+    if asked is None:
+        return None
+    if FORMATS[output_format].quality is None:
+        raise InvalidRequestError(
+            f"settings.quality: {output_format} loses nothing and takes none; leave it out, or choose another "
+            "settings.output_format."
+        )
+    if not 1 <= asked <= 100:
+        raise InvalidRequestError(f"settings.quality: {asked} is not possible; it is 1 to 100.")
+    return asked
 
 
 def _check_side(entry: ModelEntry, name: str, pixels: int) -> None:

@@ -1,4 +1,4 @@
-"""One Ray cluster, one service and one PostgreSQL server for all tests of a session that need them."""
+"""One Ray cluster, one service, one PostgreSQL and one S3 server for all tests of a session that need them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from serve.launcher import prepare_environment
 from tests.postgresql import PostgresqlServer, find_programs
+from tests.s3_server import OtherServer, S3Server
 from tests.service import APP_NAME, Service, free_port
 
 LEASE_SECONDS = 5.0
@@ -54,3 +55,28 @@ def postgresql() -> Iterator[PostgresqlServer]:
     yield server
     server.stop("immediate")
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """An S3 server of this session."""
+    server = S3Server()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The session's S3 server, with credentials for it where boto3 looks for them."""
+    use_credentials(monkeypatch, moto)
+    return moto
+
+
+def use_credentials(monkeypatch: pytest.MonkeyPatch, server: S3Server | OtherServer) -> None:
+    """Let boto3 find a server's credentials, and none of this machine's."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    nothing = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    for name, value in {**nothing, "AWS_EC2_METADATA_DISABLED": "true", **server.environment}.items():
+        monkeypatch.setenv(name, value)

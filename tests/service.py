@@ -76,6 +76,12 @@ def judged(content: bytes) -> Verdict:
     return judge(pixels(content))
 
 
+def shown(content: bytes) -> tuple[str | None, str | None, str | None]:
+    """The shape, its colour and the background of a picture file."""
+    verdict = judged(content)
+    return verdict.shape, verdict.colour, verdict.background
+
+
 def pixels(content: bytes) -> np.ndarray:
     """The pixels of a picture file."""
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))

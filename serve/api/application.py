@@ -7,11 +7,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 
+from deployments.settings import Settings
 from deployments.version import package_version
-from serve.api import cyberimage
+from serve.api.automatic1111 import errors as automatic1111_errors
+from serve.api.automatic1111 import router as automatic1111
+from serve.api.cross_origin import add_cors
+from serve.api.cyberimage import router as cyberimage
+from serve.api.deadlines import Deadlines
 from serve.api.documentation import TAGS, add_documentation
 from serve.api.errors import add_error_handlers
+from serve.api.gate import Gate
+from serve.api.mcp import router as mcp
 from serve.api.middleware import BodyLimit, RequestHeaders, UnexpectedErrors
+from serve.api.openai import errors as openai_errors
+from serve.api.openai import router as openai
 from serve.api.page import add_page
 from serve.services import Services
 
@@ -41,12 +50,37 @@ def build_api(
         lifespan=lifespan,
     )
     app.state.services = services
-    add_error_handlers(app)
+    add_error_handlers(app, {"/v1": openai_errors.render_error, "/sdapi/v1": automatic1111_errors.render_error})
     # The last one added is the outermost: what the others answer has the headers too.
-    app.add_middleware(BodyLimit, max_bytes=services.settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=services.settings.max_body_bytes,
+        max_bytes_of=_largest_bodies(services.settings),
+    )
+    settings = services.settings
+    app.add_middleware(Deadlines, body_seconds=settings.body_seconds, answer_seconds=settings.answer_seconds)
+    app.add_middleware(
+        Gate,
+        protection=services.protection,
+        trusted_proxies=settings.trusted_proxies,
+        allowed_origins=settings.cors.allowed_origins,
+    )
     app.add_middleware(UnexpectedErrors)
+    if settings.cors.allowed_origins:
+        add_cors(app, settings.cors)
     app.add_middleware(RequestHeaders)
-    app.include_router(cyberimage.router)
-    add_page(app)
+    for dialect in (cyberimage, openai, automatic1111, mcp):
+        app.include_router(dialect.router)
+    add_page(app, services.settings.storage.image_sources)
     add_documentation(app)
     return app
+
+
+def _largest_bodies(settings: Settings) -> dict[str, int]:
+    """In bytes, by path, where pictures come along: with two of them, in Base64 a third larger, and the fields."""
+    pictures, fields = 2 * settings.max_upload_bytes, settings.max_body_bytes
+    return {
+        "/api/inputs": settings.max_upload_bytes,
+        "/v1/images/edits": pictures + fields,
+        "/sdapi/v1/img2img": pictures * 4 // 3 + fields,
+    }

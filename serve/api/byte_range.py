@@ -1,4 +1,4 @@
-"""Answers with bytes, or with the part of them that a Range header asks for (RFC 9110, section 14)."""
+"""Answers with an image, or with the part of it that a Range header asks for (RFC 9110, section 14)."""
 
 from __future__ import annotations
 
@@ -6,32 +6,44 @@ import re
 
 from fastapi import Response
 
-from serve.api.errors import error_response
+from deployments.jobs.records import Image
+from deployments.storage.base import Storage, StorageError
+from serve.api.errors import render_error
+from serve.api.problems import Problem
 
 _SINGLE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
-def respond_with_bytes(content: bytes, media_type: str, headers: dict[str, str], byte_range: str | None) -> Response:
-    """Answer 200 with everything, 206 with a part, or 416 where there is no such part.
+async def respond_with_image(
+    storage: Storage, image: Image, headers: dict[str, str], byte_range: str | None
+) -> Response:
+    """Answer 200 with everything, 206 with a part, or 416 where there is no such part; no more is read than is asked.
 
     Args:
-        content: Everything.
-        media_type: Of the content.
+        storage: Where the image is.
+        image: Its record.
         headers: To send along.
         byte_range: The Range header. Several ranges, other units and nonsense are answered with everything, as the RFC
             allows.
+
+    Raises:
+        MissingObjectError: Its file is gone.
+        StorageError: It could not be read, or is shorter than it should be.
     """
     headers = {**headers, "Accept-Ranges": "bytes"}
     asked = _SINGLE_RANGE.fullmatch((byte_range or "").strip())
     if asked is None or not _is_valid(asked[1], asked[2]):
-        return Response(content, media_type=media_type, headers=headers)
-    start, end = _bounds(asked[1], asked[2], len(content))
+        return Response(await storage.read(image.key), media_type=image.media_type, headers=headers)
+    length = image.byte_count
+    start, end = _bounds(asked[1], asked[2], length)
     if start >= end:
-        return error_response(
-            416, f"Range: the image has only {len(content)} bytes, from 0 on.", _content_range("*", len(content))
-        )
-    headers |= _content_range(f"{start}-{end - 1}", len(content))
-    return Response(content[start:end], status_code=206, media_type=media_type, headers=headers)
+        message = f"Range: the image has only {length} bytes, from 0 on."
+        return render_error(Problem(416, "range_not_satisfiable", message, "Range", _content_range("*", length)))
+    content = await storage.read_part(image.key, start, end)
+    if len(content) != end - start:
+        raise StorageError(f"The image file {image.key} is damaged: it is too short.")
+    headers |= _content_range(f"{start}-{end - 1}", length)
+    return Response(content, status_code=206, media_type=image.media_type, headers=headers)
 
 
 def _is_valid(first: str, last: str) -> bool:

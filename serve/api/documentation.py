@@ -13,13 +13,34 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 
 from serve.api.page import CheckedFiles
+from serve.protection import UnauthenticatedError
 
 TAGS: list[dict[str, Any]] = [
     {"name": "jobs", "description": "Submit a prompt, follow the job, cancel it."},
     {"name": "images", "description": "Fetch and delete the images of completed jobs."},
     {"name": "models", "description": "What can be drawn with."},
+    {"name": "openai", "description": "For clients of OpenAI's Images API."},
+    {"name": "automatic1111", "description": "For clients of AUTOMATIC1111's web UI."},
+    {"name": "mcp", "description": "For clients of the Model Context Protocol."},
+    {"name": "admin", "description": "Pause, clear and reset queues, and see who did what."},
     {"name": "service", "description": "Whether the service works."},
 ]
+
+
+def _refusal(description: str, message: str) -> dict[str, Any]:
+    example = {"status": "error", "message": message}
+    schema = {"$ref": "#/components/schemas/ErrorBody"}
+    return {"description": description, "content": {"application/json": {"schema": schema, "example": example}}}
+
+
+_REFUSALS = {
+    "401": _refusal("No API key, or a wrong one.", str(UnauthenticatedError())),
+    "403": _refusal("The API key is not for this.", "Your API key may not do that: it needs the scope generate."),
+    "429": _refusal(
+        "Too many requests; `Retry-After` has the seconds.",
+        "There were more than 60 requests in a minute; try again in 12 s.",
+    ),
+}
 _VIEWER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -66,14 +87,20 @@ def _source_hash(script: str) -> str:
 
 
 def _describe_errors_truly(app: FastAPI) -> None:
-    """Take FastAPI's own 422 out of the OpenAPI document: a bad field is answered with 400, or 404 for an id."""
+    """Take FastAPI's own 422 out of the OpenAPI document: a bad field is answered with 400, or 404 for an id.
+
+    What routes that ask for an API key answer without one goes in.
+    """
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = describe()
         for operations in document["paths"].values():
             for operation in operations.values():
-                operation["responses"].pop("422", None)
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
+                if "security" in operation:
+                    operation["responses"] = _REFUSALS | operation["responses"]
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         return document

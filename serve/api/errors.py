@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -13,8 +16,11 @@ from starlette.routing import Match
 
 from deployments.catalog import UnknownModelError
 from deployments.jobs.exceptions import JobError, StoreUnavailableError
+from deployments.measuring import note_rejection
 from deployments.storage.base import StorageError
+from deployments.storage.picture import PictureError
 from serve.api.field_problems import describe_problems
+from serve.api.problems import Problem, Renderer, Renderers, answer_problem, field_named_in
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +31,14 @@ _MESSAGES = {
     404: "There is nothing at this address.",
     405: "This address does not take that method.",
 }
+_CODES = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "body_too_slow",
+    413: "body_too_large",
+    504: "no_answer_in_time",
+}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -32,6 +46,10 @@ class ApiError(Exception):
     """The request could not be carried out."""
 
     status = 500
+    code: ClassVar[str] = "server_error"
+    """A stable name of the error for programs."""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """To send along."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
@@ -41,6 +59,7 @@ class InvalidRequestError(ApiError):
     """The request is not valid."""
 
     status = 400
+    code = "invalid_request"
 
 
 class ErrorBody(BaseModel):
@@ -53,23 +72,41 @@ class ErrorBody(BaseModel):
     )
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Make an application answer the errors it expects in the dialect's form."""
-    for known in (ApiError, JobError, StorageError, UnknownModelError):
+def add_error_handlers(app: FastAPI, dialects: Mapping[str, Renderer]) -> None:
+    """Make an application answer the errors it expects in the form of the dialect that was spoken.
+
+    Args:
+        app: The application.
+        dialects: How other dialects render an error, by what their paths begin with; all other paths are CyberImage's.
+    """
+    app.state.renderers = Renderers(render_error, dialects)
+    for known in (ApiError, JobError, PictureError, StorageError, UnknownModelError):
         app.add_exception_handler(known, _known_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
 
 
-def error_response(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An error answer.
+def render_error(problem: Problem) -> JSONResponse:
+    """Put an error into this dialect's form."""
+    body = ErrorBody(message=problem.message).model_dump()
+    return JSONResponse(body, status_code=problem.status, headers=dict(problem.headers))
 
-    Args:
-        status: The HTTP status.
-        message: One sentence.
-        headers: To send along.
-    """
-    return JSONResponse(ErrorBody(message=message).model_dump(), status_code=status, headers=headers)
+
+def problem_of(error: Exception) -> Problem:
+    """Return what a client may know of an error that was expected, whose class has its status."""
+    message = public_message(error)
+    headers = dict(getattr(error, "headers", {}))
+    retry_after = getattr(error, "retry_after_seconds", None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    status = getattr(error, "status", 500)
+    return Problem(
+        status=status,
+        code=getattr(error, "code", _CODES.get(status, "server_error")),
+        message=message,
+        param=field_named_in(message),
+        headers=headers,
+    )
 
 
 def public_message(error: Exception) -> str:
@@ -80,24 +117,27 @@ def public_message(error: Exception) -> str:
     return str(error)
 
 
-async def _known_error(_: Request, error: Exception) -> JSONResponse:
-    retry_after = getattr(error, "retry_after_seconds", None)
-    headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
-    return error_response(getattr(error, "status", 500), public_message(error), headers)
+async def _known_error(request: Request, error: Exception) -> Response:
+    note_rejection(error)
+    return answer_problem(request.scope, problem_of(error))
 
 
-async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+async def _validation_error(request: Request, error: Exception) -> Response:
+    note_rejection(InvalidRequestError())
     problems = error.errors() if isinstance(error, RequestValidationError) else []
-    return error_response(400, describe_problems(problems))
+    sentence = describe_problems(problems)
+    return answer_problem(request.scope, Problem(400, InvalidRequestError.code, sentence, field_named_in(sentence)))
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     headers = dict(error.headers or {})
     if error.status_code == 405 and (allowed := _allowed_methods(request)):
         headers["Allow"] = allowed
-    return error_response(error.status_code, _MESSAGES.get(error.status_code, str(error.detail)), headers)
+    status = error.status_code
+    message = _MESSAGES.get(status, str(error.detail))
+    return answer_problem(request.scope, Problem(status, _CODES.get(status, "http_error"), message, headers=headers))
 
 
 def _allowed_methods(request: Request) -> str:

@@ -21,7 +21,12 @@ _FIELDS = {
 _OTHER_NAMES = {
     "batch_size": "settings.num_images",
     "cfg_scale": "settings.guidance_scale",
+    "controlnet_conditioning_scale": "settings.control_scale",
+    "denoising_strength": "settings.strength",
     "guidance": "settings.guidance_scale",
+    "init_image": "image",
+    "lora": "settings.loras",
+    "mask_image": "mask",
     "model": "model_id",
     "n": "settings.num_images",
     "size": "settings.width",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.api.errors import error_response
+from serve.api.problems import Problem, answer_problem, path_in_app
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ _HEADERS = {
 class RequestHeaders:
     """Gives every answer the request's id (the caller's, if it is a sane one) and the security headers.
 
-    The id is also in the state of the request's scope, as ``request_id``.
+    The id is also in the state of the request's scope, as ``request_id``. The id of a job that was queued goes along,
+    where a route has left it there as ``job_id``.
 
     Args:
         app: What answers.
@@ -49,6 +51,8 @@ class RequestHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
+                if (job_id := scope["state"].get("job_id")) is not None:
+                    headers["X-Job-ID"] = job_id
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
@@ -88,7 +92,7 @@ class UnexpectedErrors:
             if started:
                 raise  # so that the server breaks the connection: the client must not take a part for the whole
             message = f"Something went wrong on the server; its log has the details of request {request_id}."
-            await error_response(500, message)(scope, receive, send)
+            await answer_problem(scope, Problem(500, "server_error", message))(scope, receive, send)
 
 
 class BodyLimit:
@@ -97,20 +101,23 @@ class BodyLimit:
     Args:
         app: What is protected.
         max_bytes: The largest body.
+        max_bytes_of: The largest body by path, where it is another.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_of: Mapping[str, int] | None = None) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.max_bytes_of = max_bytes_of or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count its body."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        sentence = f"The request body is larger than the {self.max_bytes} bytes that are allowed."
-        if _announced_length(scope) > self.max_bytes:
-            await error_response(413, sentence)(scope, receive, send)
+        limit = self.max_bytes_of.get(path_in_app(scope), self.max_bytes)
+        sentence = f"The request body is larger than the {limit} bytes that are allowed."
+        if _announced_length(scope) > limit:
+            await answer_problem(scope, Problem(413, "body_too_large", sentence))(scope, receive, send)
             return
         received = 0
 
@@ -118,7 +125,7 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_bytes:
+            if received > limit:
                 # The one kind of error that FastAPI does not turn into its own 400 while it reads a body.
                 raise HTTPException(413, sentence)
             return message

@@ -3,36 +3,56 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 WEB_FOLDER = Path(__file__).resolve().parent.parent / "web"
-PAGE_POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
 
 
 class CheckedFiles(StaticFiles):
-    """Files that a browser may keep but must ask about each time: their names stay when their content changes."""
+    """Files that a browser may keep but must ask about each time: their names stay when their content changes.
+
+    Args:
+        directory: Where they are.
+        image_sources: Where a page of theirs may load images from besides here.
+    """
+
+    def __init__(self, directory: str | Path, image_sources: Sequence[str] = ()) -> None:
+        super().__init__(directory=directory)
+        images = " ".join(("'self'", "blob:", "data:", *image_sources))
+        self._policy = (
+            f"default-src 'self'; img-src {images}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        )
 
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
-        """Starlette's answer, 304 included, with ``Cache-Control: no-cache`` and the page's policy."""
+        """Starlette's answer, 304 included, with ``Cache-Control: no-cache`` and the policy."""
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers["Cache-Control"] = "no-cache"
-        response.headers["Content-Security-Policy"] = PAGE_POLICY
+        response.headers["Content-Security-Policy"] = self._policy
         return response
 
 
-def add_page(app: FastAPI) -> None:
-    """Serve the page at ``/`` and its files under ``/static``."""
-    files = CheckedFiles(directory=WEB_FOLDER)
-    app.mount("/static", files, name="static")
+def add_page(app: FastAPI, image_sources: Sequence[str]) -> None:
+    """Serve the page at ``/`` and its files under ``/static``.
 
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-    async def page(request: Request) -> Response:
-        return await files.get_response("index.html", request.scope)
+    Args:
+        app: Where to.
+        image_sources: Where images are served from besides here.
+    """
+    files = CheckedFiles(WEB_FOLDER, image_sources)
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await files.get_response("index.html", scope)
+        await response(scope, receive, send)
+
+    # Only the page's own files are compressed here: images are compressed already, and events must not wait.
+    app.mount("/static", GZipMiddleware(files), name="static")
+    app.router.routes.append(Route("/", GZipMiddleware(page), methods=["GET"], include_in_schema=False))

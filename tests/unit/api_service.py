@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
-import PIL.Image
+import numpy as np
 from fastapi import FastAPI
 
 from deployments.catalog import Catalog, ModelEntry, SizeLimits, StepCacheLimits, StepLimits, load_catalog
+from deployments.image_saving import save_image
 from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, Job, JobPhase, NewImage, ProgressReport
 from deployments.settings import Settings
-from deployments.storage.image_file import encode_png, image_id, image_key
+from deployments.storage.base import Storage
 from deployments.storage.local import LocalStorage
 from serve.api.application import build_api
+from serve.job_feed import Rhythm
 from serve.services import Services
 
 PROJECT = Path(__file__).parents[2]
@@ -39,7 +41,9 @@ WIDE_CATALOG = Catalog(
         "fast": ModelEntry(repo="owner/fast", steps=StepLimits(fixed=2)),
     },
 )
+PICTURE = np.full((8, 8, 3), (1.0, 0.0, 0.0))
 PROMPT = "a large red circle on a blue background"
+AT_ONCE = Rhythm(rest=0.0)
 
 
 @dataclass
@@ -47,7 +51,7 @@ class ApiService:
     app: FastAPI
     http: httpx.AsyncClient
     tracker: JobTracker
-    storage: LocalStorage
+    storage: Storage
     images_dir: Path
 
     async def submit(self, **body: Any) -> str:
@@ -59,7 +63,7 @@ class ApiService:
 
     async def start(self, model_id: str = "shapes") -> Claim:
         """Claim the next job, as its replica."""
-        (claim,) = await self.tracker.claim({model_id: 1}, "replica", "claim")
+        (claim,) = await self.tracker.claim({model_id: 1}, "replica", str(uuid4()))
         return claim
 
     async def report(self, claim: Claim, phase: JobPhase, step: int = 0) -> set[str]:
@@ -80,21 +84,7 @@ class ApiService:
                 "image_number": index + 1,
                 "total_images": settings.num_images,
             }
-            content = encode_png(PIL.Image.new("RGB", (8, 8), "red"), metadata)
-            identity = image_id(claim.job_id, index)
-            key = image_key(identity, claim.created_at.date(), "png")
-            await self.storage.write(key, content)
-            images.append(
-                NewImage(
-                    id=identity,
-                    index=index,
-                    key=key,
-                    media_type="image/png",
-                    byte_count=len(content),
-                    sha256=hashlib.sha256(content).hexdigest(),
-                    metadata=metadata,
-                )
-            )
+            images.append(await save_image(self.storage, claim, index, PICTURE, metadata))
         assert await self.tracker.complete(claim.job_id, claim.fence, images)
         return images
 
@@ -115,6 +105,8 @@ async def api_service(
     tracker: Any = None,
     storage: Any = None,
     queue_limit: int = 1000,
+    queue_limit_per_client: int | None = None,
+    rhythm: Rhythm = AT_ONCE,
     **settings: Any,
 ) -> AsyncIterator[ApiService]:
     """An API with everything behind it.
@@ -125,16 +117,26 @@ async def api_service(
         tracker: In place of a real one.
         storage: In place of a real one.
         queue_limit: Of the real tracker.
+        queue_limit_per_client: Of the real tracker.
+        rhythm: Of the job feed.
         settings: Further settings of the service.
     """
     known = Settings(data_dir=folder, **settings)
-    real = JobTracker(database_url=known.resolved_database_url, queue_limit=queue_limit)
+    real = JobTracker(
+        database_url=known.resolved_database_url,
+        queue_limit=queue_limit,
+        queue_limit_per_client=queue_limit_per_client,
+        quota_images=known.quota.images,
+        quota_bytes=known.quota.image_bytes,
+    )
     files = LocalStorage(known.images_dir)
-    app = build_api(Services(known, catalog, tracker or real, storage or files))
+    services = Services(known, catalog, tracker or real, storage or files, rhythm)
+    app = build_api(services)
     # It raises what the application lets escape.
     transport = httpx.ASGITransport(app, client=("10.1.2.3", 4567))
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
-        yield ApiService(app, http, real, files, known.images_dir)
+        yield ApiService(app, http, real, storage or files, known.images_dir)
+    await services.feed.close()
     await real.close()
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from deployments.settings import Settings
 from serve.api.application import build_api
-from serve.api.cyberimage import bodies, examples
+from serve.api.automatic1111 import bodies as automatic1111
+from serve.api.cyberimage import bodies, control_bodies, enrich, examples, gallery_bodies, key_bodies, rpc
 from serve.api.errors import ErrorBody
+from serve.api.openai import bodies as openai
 from serve.services import Services
 from tests.unit.api_service import CPU_CATALOG, PROJECT, api_service
 
@@ -26,18 +28,71 @@ OPERATIONS = [
     for path, operations in DOCUMENT["paths"].items()
     for method, operation in operations.items()
 ]
+REFUSALS = {"401", "403", "429"}  # told once, for all routes that ask for an API key
 EVERY_OPERATION = pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
 ANSWERS = {
+    ("get", "/live"): bodies.LiveAnswer,
     ("get", "/health"): bodies.HealthAnswer,
     ("get", "/api/models"): bodies.ModelsAnswer,
     ("post", "/api/generate"): bodies.GenerateAnswer,
+    ("post", "/api/inputs"): bodies.InputAnswer,
     ("get", "/api/status/{job_id}"): bodies.StatusAnswer,
     ("delete", "/api/jobs/{job_id}"): bodies.StatusAnswer,
     ("get", "/api/queue"): bodies.DetailedQueueAnswer | bodies.QueueAnswer,
+    ("get", "/api/jobs"): control_bodies.JobsAnswer,
+    ("delete", "/api/jobs"): control_bodies.ClearAnswer,
+    ("post", "/api/jobs/batch"): control_bodies.BatchAnswer,
+    ("post", "/api/jobs/{job_id}/retry"): bodies.GenerateAnswer,
+    ("post", "/api/jobs/{job_id}/priority"): bodies.StatusAnswer,
+    ("post", "/api/queue/{model_id}/pause"): bodies.DoneAnswer,
+    ("post", "/api/queue/{model_id}/resume"): bodies.DoneAnswer,
+    ("post", "/api/reset_queue"): control_bodies.ResetAnswer,
+    ("get", "/api/audit"): control_bodies.AuditAnswer,
     ("get", "/api/image/{image_id}/metadata"): dict,
     ("post", "/api/image/{image_id}/replay"): bodies.GenerateAnswer,
+    ("get", "/api/image/{image_id}/link"): bodies.LinkAnswer,
     ("delete", "/api/image/{image_id}"): bodies.DoneAnswer,
+    ("get", "/api/gallery"): gallery_bodies.GalleryAnswer,
+    ("put", "/api/image/{image_id}/favourite"): bodies.DoneAnswer,
+    ("delete", "/api/image/{image_id}/favourite"): bodies.DoneAnswer,
+    ("put", "/api/image/{image_id}/tags/{tag}"): gallery_bodies.TagsOfImageAnswer,
+    ("delete", "/api/image/{image_id}/tags/{tag}"): gallery_bodies.TagsOfImageAnswer,
+    ("get", "/api/tags"): gallery_bodies.TagsAnswer,
+    ("get", "/api/image/{image_id}/lineage"): gallery_bodies.LineageAnswer,
+    ("post", "/api/images/delete"): gallery_bodies.DeletedImagesAnswer,
+    ("get", "/api/usage"): gallery_bodies.UsageAnswer,
+    ("post", "/api/storage/sweep"): gallery_bodies.SweepAnswer,
+    ("post", "/api/keys"): key_bodies.NewKeyAnswer,
+    ("get", "/api/keys"): key_bodies.KeysAnswer,
+    ("delete", "/api/keys/{key_id}"): key_bodies.KeyAnswer,
+    ("post", "/api/enrich"): enrich.EnrichAnswer,
+    ("post", "/api/mcp"): rpc.CallAnswer,
+    ("get", "/v1/models"): openai.ModelsAnswer,
+    ("get", "/v1/models/{model}"): openai.ModelAnswer,
+    ("post", "/v1/images/generations"): openai.ImagesAnswer,
+    ("post", "/v1/images/edits"): openai.ImagesAnswer,
+    ("get", "/sdapi/v1/options"): automatic1111.OptionsAnswer,
+    ("post", "/sdapi/v1/options"): dict,
+    ("get", "/sdapi/v1/sd-models"): list[automatic1111.ModelItem],
+    ("get", "/sdapi/v1/samplers"): list[automatic1111.SamplerItem],
+    ("get", "/sdapi/v1/schedulers"): list[automatic1111.SchedulerItem],
+    ("get", "/sdapi/v1/upscalers"): list[automatic1111.UpscalerItem],
+    ("get", "/sdapi/v1/latent-upscale-modes"): list[automatic1111.NamedItem],
+    ("get", "/sdapi/v1/sd-vae"): list[automatic1111.AutoencoderItem],
+    ("post", "/sdapi/v1/txt2img"): automatic1111.ImagesAnswer,
+    ("post", "/sdapi/v1/img2img"): automatic1111.ImagesAnswer,
+    ("get", "/sdapi/v1/progress"): automatic1111.ProgressAnswer,
+    ("post", "/sdapi/v1/interrupt"): dict,
+    ("post", "/sdapi/v1/skip"): dict,
 }
+
+JSON_RPC = {"400", "404", "406"}  # at /mcp, errors of the protocol are the protocol's
+
+
+def error_of(path: str) -> type[BaseModel]:
+    """What errors look like in the dialect of a path."""
+    dialects = {"/v1/": openai.ErrorBody, "/sdapi/": automatic1111.ErrorBody}
+    return next((body for prefix, body in dialects.items() if path.startswith(prefix)), ErrorBody)
 
 
 def examples_of(media) -> list:
@@ -59,20 +114,27 @@ class TestOperation:
         assert tag in {known["name"] for known in DOCUMENT["tags"]}
 
     def test_answers_and_errors_have_examples_that_fit(self, method, path, operation):
-        assert "422" not in operation["responses"]
+        assert "422" not in operation["responses"] or path.startswith("/sdapi/")
         for status, response in operation["responses"].items():
             media = response.get("content", {}).get("application/json")
             if media is None or (int(status) < 400 and (method, path) not in ANSWERS):
-                assert status in ("200", "206", "304")
+                assert status in ("200", "202", "204", "206", "304", "307")
                 continue
-            kind = ANSWERS[method, path] if status == "200" or path == "/health" else ErrorBody
+            kind = ANSWERS[method, path] if status == "200" or path == "/health" else error_of(path)
+            if path == "/mcp" and status in JSON_RPC:
+                kind = rpc.CallAnswer
             for example in examples_of(media):
-                assert TypeAdapter(kind).validate_python(example)
+                TypeAdapter(kind).validate_python(example)
 
     def test_its_body_has_an_example(self, method, path, operation):
         if "requestBody" in operation:
-            schema = operation["requestBody"]["content"]["application/json"]["schema"]
-            assert schema["examples"]
+            bodies_of = operation["requestBody"]["content"]
+            assert bodies_of
+            for kind, media in bodies_of.items():
+                if kind == "application/json":
+                    assert media["schema"]["examples"]
+                else:
+                    assert kind.startswith(("image/", "multipart/"))
 
     def test_is_on_the_page_with_a_command_and_its_statuses(self, method, path, operation):
         heading = f"\n## `{method.upper()} {path}`\n"
@@ -80,8 +142,14 @@ class TestOperation:
         section = PAGE.split(heading)[1].split("\n## ")[0]
 
         assert "```sh\ncurl " in section
-        for status in operation["responses"]:
+        for status in set(operation["responses"]) - REFUSALS:
             assert f"| {status} |" in section, status
+
+
+def test_refusals_are_told_once_for_all_routes_with_a_key():
+    section = PAGE.split("\n## Authentication\n")[1].split("\n## ")[0]
+    for status in REFUSALS:
+        assert f"| {status} |" in section
 
 
 def test_every_tag_is_described_and_used():
@@ -134,11 +202,13 @@ class TestPageOfTheMarkdown:
             assert json.loads(block)
 
     async def test_its_bodies_are_taken(self, service):
-        bodies = re.findall(r"-d '(\{.*?\})'", PAGE, re.DOTALL)
+        requests = re.findall(r"http://127\.0\.0\.1:8000(/\S*)[^`]*?-d '(\{.*?\})'", PAGE, re.DOTALL)
+        job_id = await service.submit()
 
-        assert bodies
-        for body in bodies:
-            response = await service.http.post("/api/generate", json=json.loads(body))
+        assert len(requests) > 3
+        for path, body in requests:
+            here = path.replace(examples.GENERATE["job_id"], job_id)
+            response = await service.http.post(here, json=json.loads(body))
             assert response.status_code == 200, response.text
 
 

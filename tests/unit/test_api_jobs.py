@@ -12,6 +12,7 @@ import pytest
 from deployments.jobs.records import JobPhase, JobState, ProgressReport
 from deployments.previews import Previews, encode_preview
 from deployments.remote_tracker import TrackerUnavailableError
+from serve.api.cyberimage.bodies import SettingsBody
 from tests.unit.api_service import CPU_CATALOG, PROMPT, WIDE_CATALOG, api_service, sentence
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -39,8 +40,13 @@ STATUS_KEYS = [
     "progress",
     "images",
     "queue_position",
+    "priority",
+    "expires_at",
+    "retry_of",
+    "eta_seconds",
     "cancel_requested",
     "preview",
+    "webhook",
 ]
 SETTINGS_KEYS = [
     "num_images",
@@ -53,6 +59,15 @@ SETTINGS_KEYS = [
     "scheduler",
     "deterministic",
     "step_cache",
+    "output_format",
+    "quality",
+    "metadata",
+    "image",
+    "mask",
+    "strength",
+    "control_image",
+    "control_scale",
+    "loras",
 ]
 
 
@@ -121,6 +136,15 @@ class TestGenerate:
             "scheduler": None,
             "deterministic": False,
             "step_cache": 0.1,
+            "output_format": "png",
+            "quality": None,
+            "metadata": True,
+            "image": None,
+            "mask": None,
+            "strength": None,
+            "control_image": None,
+            "control_scale": None,
+            "loras": (),
         }
 
     async def test_scheduler_determinism_and_step_cache_can_be_chosen(self, wide_service):
@@ -131,8 +155,8 @@ class TestGenerate:
         assert (chosen.scheduler, chosen.deterministic, chosen.step_cache) == ("DDIMScheduler", True, 0.3)
 
     async def test_null_is_the_same_as_left_out(self, service):
-        settings = dict.fromkeys(SETTINGS_KEYS)
-        job_id = await service.submit(negative_prompt=None, settings=settings)
+        settings = dict.fromkeys(SettingsBody.model_fields)
+        job_id = await service.submit(negative_prompt=None, settings=settings, image=None, mask=None)
 
         request = (await service.job(job_id)).request
         assert request.negative_prompt == ""
@@ -161,7 +185,7 @@ class TestGenerate:
             await service.submit()
             response = await service.http.post("/api/generate", json={"model_id": "shapes", "prompt": PROMPT})
 
-            assert sentence(response, 503) == "The queue is full (1 jobs wait); try again later."
+            assert sentence(response, 503) == "The queue is full (1 may wait); try again later."
             assert response.headers["Retry-After"] == "10"
 
 
@@ -275,7 +299,7 @@ class TestUnknownIds:
 
 
 class TestQueue:
-    KEYS = ("pending", "processing", "completed", "failed", "cancelled", "total", "queue_size")
+    KEYS = ("pending", "processing", "completed", "failed", "cancelled", "total", "queue_size", "paused")
 
     async def test_counts(self, service):
         for _ in range(3):
@@ -283,7 +307,7 @@ class TestQueue:
         await service.finish(await service.start())
         answer = (await service.http.get("/api/queue")).json()
 
-        assert answer == dict(zip(self.KEYS, (2, 0, 1, 0, 0, 3, 2), strict=True))
+        assert answer == dict(zip(self.KEYS, (2, 0, 1, 0, 0, 3, 2, []), strict=True))
 
     async def test_detailed_adds_rates_and_models(self, service):
         await service.submit()

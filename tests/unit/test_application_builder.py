@@ -66,7 +66,7 @@ def test_options_of_the_ingress(tmp_path: Path) -> None:
     ingress = deployments_of({**shipped("cpu.yaml", tmp_path), "ingress_replicas": 3})["Ingress"]
 
     assert ingress.num_replicas == 3
-    assert ingress.max_ongoing_requests == 1000
+    assert ingress.max_ongoing_requests == 10_000
     assert ingress.ray_actor_options == {"num_cpus": 0.1}
 
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from serve import cli
+from serve import cli, command_session
 from serve.client import Client
 
 MODELS = {
@@ -36,6 +36,7 @@ class Service:
 
     def __init__(self) -> None:
         self.submitted: list[dict[str, Any]] = []
+        self.uploaded: list[tuple[str, bytes]] = []
         self.cancelled: list[str] = []
         self.replayed: list[str] = []
         self.statuses: list[dict[str, Any] | BaseException] = []
@@ -46,6 +47,9 @@ class Service:
         path = request.url.path
         if path == "/api/models":
             return httpx.Response(200, json=MODELS)
+        if path == "/api/inputs":
+            self.uploaded.append((request.headers["Content-Type"], request.content))
+            return httpx.Response(200, json={"id": f"u{len(self.uploaded)}", "width": 64, "height": 64})
         if path == "/api/generate":
             self.submitted.append(json.loads(request.content))
             return self.refusal or httpx.Response(200, json={"job_id": "j1", "status": "pending"})
@@ -88,7 +92,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
         times = iter(range(10_000))
         return Client(url, api_key=api_key, transport=transport, sleep=lambda _: None, clock=lambda: next(times))
 
-    monkeypatch.setattr(cli, "_connect", connect)
+    monkeypatch.setattr(command_session, "connect", connect)
     return service
 
 
@@ -110,6 +114,32 @@ def test_generate_writes_the_image(service: Service, tmp_path: Path) -> None:
             "settings": {"num_images": 1, "num_inference_steps": 20, "seed": 7},
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ring.PNG", {}),
+        ("ring", {}),
+        ("ring.webp", {"output_format": "webp"}),
+        ("ring.jpeg", {"output_format": "jpeg"}),
+        ("ring.JPG", {"output_format": "jpeg"}),
+    ],
+)
+def test_the_name_of_the_file_says_its_format(
+    service: Service, tmp_path: Path, name: str, settings: dict[str, Any]
+) -> None:
+    service.statuses = [job("completed", images=1)]
+
+    assert run("generate", "a ring", "-o", tmp_path / name).exit_code == 0
+    assert service.submitted[0]["settings"] == {"num_images": 1} | settings
+
+
+def test_quality_goes_along(service: Service, tmp_path: Path) -> None:
+    service.statuses = [job("completed", images=1)]
+
+    run("generate", "a ring", "-o", tmp_path / "ring.webp", "--quality", "40")
+    assert service.submitted[0]["settings"] == {"num_images": 1, "output_format": "webp", "quality": 40}
 
 
 def test_replay_makes_an_image_again(service: Service, tmp_path: Path) -> None:
@@ -293,3 +323,68 @@ def test_module_is_the_command_and_does_not_import_ray() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("cyberimage ")
+
+
+def test_watch_follows_a_job_that_somebody_else_submitted(service: Service) -> None:
+    service.statuses = [job("pending", queue_position=3), job("processing", step=10), job("completed", 20, images=1)]
+    result = run("watch", "j1")
+    assert result.exit_code == 0
+    assert "/api/image/i1" in result.stdout
+    assert service.cancelled == []
+
+
+def test_watch_prints_each_change_as_a_line_of_json(service: Service) -> None:
+    service.statuses = [job("processing", step=10), job("completed", 20)]
+    result = run("watch", "j1", "--json")
+    assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == ["processing", "completed"]
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_watch_fails_where_the_job_did_not_complete(service: Service, state: str) -> None:
+    service.statuses = [job(state, message="Out of luck.")]
+    result = run("watch", "j1")
+    assert result.exit_code == 1
+    assert "Out of luck." in result.stdout
+
+
+def test_ctrl_c_leaves_a_watched_job_alone(service: Service) -> None:
+    service.statuses = [KeyboardInterrupt()]
+    assert run("watch", "j1").exit_code == 130
+    assert service.cancelled == []
+
+
+class TestPictures:
+    def test_they_are_sent_and_named(self, service: Service, tmp_path: Path) -> None:
+        service.statuses = [job("completed", 20, images=1)]
+        for name in ("photo.jpg", "mask.png", "lines"):
+            (tmp_path / name).write_bytes(name.encode())
+        result = run(
+            *("generate", "a ring", "-o", tmp_path / "ring.png", "--image", tmp_path / "photo.jpg"),
+            *("--mask", tmp_path / "mask.png", "--control-image", tmp_path / "lines", "--strength", "0.5"),
+            *("--lora", "ink", "--lora", "gold:-0.5"),
+        )
+        assert result.exit_code == 0, result.output
+        assert service.uploaded == [
+            ("image/jpeg", b"photo.jpg"),
+            ("image/png", b"mask.png"),
+            ("image/png", b"lines"),
+        ]
+        (body,) = service.submitted
+        assert (body["image"], body["mask"], body["control_image"]) == ("u1", "u2", "u3")
+        assert body["settings"] == {
+            "num_images": 1,
+            "strength": 0.5,
+            "loras": [{"name": "ink"}, {"name": "gold", "scale": -0.5}],
+        }
+
+    def test_a_file_that_is_not_there_is_wrong_use(self, service: Service, tmp_path: Path) -> None:
+        result = run("generate", "a ring", "-o", tmp_path / "ring.png", "--image", tmp_path / "none.png")
+        assert result.exit_code == 2
+        assert "Cannot read" in result.stderr
+        assert (service.submitted, service.uploaded) == ([], [])
+
+    def test_a_scale_that_is_no_number_is_wrong_use(self, service: Service, tmp_path: Path) -> None:
+        result = run("generate", "a ring", "-o", tmp_path / "ring.png", "--lora", "ink:much")
+        assert result.exit_code == 2
+        assert "NAME:SCALE" in result.stderr
+        assert service.submitted == []

@@ -147,11 +147,18 @@ def test_image_follows_a_redirect() -> None:
 
 def test_watch_ends_with_the_job(clock: Clock) -> None:
     answers = [status_answer("pending", queue_position=2), status_answer("processing"), status_answer("completed")]
-    handler = in_turn(*(httpx.Response(200, json=answer) for answer in answers))
+    no_events = httpx.Response(404, json={"message": "There is nothing at this address."})
+    handler = in_turn(no_events, *(httpx.Response(200, json=answer) for answer in answers))
     seen = list(connect(handler, clock).watch("j1"))
     assert [status.state for status in seen] == ["pending", "processing", "completed"]
     assert seen[0].queue_position == 2
     assert clock.naps == [0.3, 0.3]
+
+
+def test_watch_survives_a_proxy_that_does_not_know_the_service_yet(clock: Clock) -> None:
+    unknown = "Path '/api/status/j1' not found. Ping http://.../-/routes for available routes."
+    handler = in_turn(httpx.Response(404, text=unknown), httpx.Response(200, json=status_answer("completed")))
+    assert [status.state for status in connect(handler, clock).watch("j1")] == ["completed"]
 
 
 def test_watch_survives_a_restart(clock: Clock) -> None:

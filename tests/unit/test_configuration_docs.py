@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from deployments.catalog import (
     Catalog,
+    ControlNet,
     GuidanceLimits,
     Loading,
     Lora,
@@ -33,6 +34,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     StepLimits: "### `steps`",
     GuidanceLimits: "### `guidance`",
     SizeLimits: "### `size`",
+    ControlNet: "### `controlnet`",
     StepCacheLimits: "### `step_cache`",
     Loading: "### `loading`",
     Quantization: "### `quantization`",

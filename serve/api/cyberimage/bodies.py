@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from deployments.jobs.counts import StateCounts
-from deployments.jobs.records import GenerationSettings, Image, Job, JobPhase, JobState
+from deployments.jobs.outbox import WebhookStatus
+from deployments.jobs.records import GenerationSettings, Image, Job, JobPhase, JobState, PriorityClass
+from deployments.jobs.views import JobView
+from deployments.moments import iso_utc
 
 _LARGEST = 2**63 - 1
-
-
-def _iso_utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _no_bool(value: Any) -> Any:
@@ -39,7 +38,7 @@ def _storable(text: str) -> str:
     return text
 
 
-Moment = Annotated[datetime, PlainSerializer(_iso_utc, return_type=str)]
+Moment = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]
 Whole = Annotated[int, BeforeValidator(_no_bool), AfterValidator(_of_64_bits)]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Text = Annotated[str, AfterValidator(_storable)]
@@ -47,6 +46,13 @@ Text = Annotated[str, AfterValidator(_storable)]
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class LoraBody(_Body):
+    """A LoRA that shall be at work."""
+
+    name: Text = Field(description="One of the model's `loras`.")
+    scale: Number | None = Field(default=None, description="How strongly, -4 to 4; the model's own where left out.")
 
 
 class SettingsBody(_Body):
@@ -66,6 +72,22 @@ class SettingsBody(_Body):
     step_cache: Number | None = Field(
         default=None, description="Relative change below which a step skips most of the model; 0: every step is full."
     )
+    output_format: Text | None = Field(
+        default=None, description="Of the files: `png` (where left out), `webp`, `jpeg` or `avif`.", examples=["png"]
+    )
+    quality: Whole | None = Field(
+        default=None, description="1 to 100, for formats with loss; higher is truer and larger."
+    )
+    metadata: bool | None = Field(
+        default=None, description="Whether the files carry the parameters that made them; true where left out."
+    )
+    strength: Number | None = Field(
+        default=None, description="How much of `image` is drawn anew, above 0 to 1; 0.8 where left out, with `mask` 1."
+    )
+    control_scale: Number | None = Field(
+        default=None, description="How closely `control_image` is followed, 0 to 2; 1 where left out."
+    )
+    loras: list[LoraBody] | None = Field(default=None, description="LoRAs at work besides those that always are.")
 
 
 class GenerateBody(_Body):
@@ -75,6 +97,32 @@ class GenerateBody(_Body):
     prompt: Text = Field(description="What to draw.", examples=["a large red circle on a blue background"])
     negative_prompt: Text | None = Field(default=None, description="What to keep away from.", examples=[""])
     settings: SettingsBody | None = Field(default=None, description="How to draw it.")
+    image: Text | None = Field(default=None, description="Id of an input or an image, to start from.")
+    mask: Text | None = Field(
+        default=None, description="Id of an input or an image of the same size, whose white parts are drawn anew."
+    )
+    control_image: Text | None = Field(
+        default=None, description="Id of an input or an image of the output's size, for a model with a ControlNet."
+    )
+    priority: PriorityClass | None = Field(
+        default=None, description="`high`, `normal` (where left out) or `low`.", examples=["normal"]
+    )
+    expires_in: Whole | None = Field(
+        default=None, description="Seconds after which it fails if it still waits, 1 to 31536000.", examples=[3600]
+    )
+    webhook_url: Text | None = Field(
+        default=None,
+        description="An http or https URL that is called, by POST, when the job has ended.",
+        examples=["https://example.com/hook"],
+    )
+
+
+class InputAnswer(_Body):
+    """A picture that jobs may start from."""
+
+    id: str = Field(description="For `image`, `mask` and `control_image` of a job.")
+    width: int = Field(description="Pixels, once it stands upright.")
+    height: int = Field(description="Pixels, once it stands upright.")
 
 
 class GenerateAnswer(_Body):
@@ -144,14 +192,26 @@ class StatusAnswer(_Body):
     progress: Progress
     images: list[ImageOfJob]
     queue_position: int | None = Field(default=None, description="1 is next of its model; null once it runs.")
+    priority: PriorityClass = Field(description="Its class of priority now.")
+    expires_at: Moment | None = Field(
+        default=None, description="When it fails if it still waits; null where it never does."
+    )
+    retry_of: str | None = Field(default=None, description="The job that it tries again.")
+    eta_seconds: float | None = Field(
+        default=None, description="Seconds until its last step, by what was measured lately; null where nothing was."
+    )
     cancel_requested: bool = Field(description="Whether it is about to be cancelled.")
     preview: str | None = Field(
         default=None, description="While it runs and can be previewed: the path that answers with a small picture."
     )
+    webhook: WebhookStatus | None = Field(
+        default=None, description="How the call of `webhook_url` fares; null where the job has none."
+    )
 
     @classmethod
-    def of(cls, job: Job, images: list[Image], queue_position: int | None, preview: str | None) -> StatusAnswer:
-        """A job with its images."""
+    def of(cls, view: JobView) -> StatusAnswer:
+        """A job with all that is told beside its record."""
+        job = view.job
         return cls(
             id=job.id,
             status=job.state,
@@ -164,10 +224,15 @@ class StatusAnswer(_Body):
             completed_at=job.completed_at,
             message=job.message,
             progress=Progress.of(job),
-            images=[ImageOfJob.of(image) for image in images],
-            queue_position=queue_position,
+            images=[ImageOfJob.of(image) for image in view.images],
+            queue_position=view.queue_position,
+            priority=job.priority,
+            expires_at=job.expires_at,
+            retry_of=job.retry_of,
+            eta_seconds=rounded_eta(view),
             cancel_requested=job.cancel_requested and not job.state.is_terminal,
-            preview=preview,
+            preview=f"/api/jobs/{job.id}/preview" if view.preview is not None else None,
+            webhook=view.webhook,
         )
 
 
@@ -190,6 +255,7 @@ class QueueAnswer(_Body):
     cancelled: int
     total: int
     queue_size: int = Field(description="Jobs that wait.")
+    paused: list[str] = Field(description="Models of which no job is started.")
 
 
 class DetailedQueueAnswer(QueueAnswer):
@@ -199,6 +265,12 @@ class DetailedQueueAnswer(QueueAnswer):
     avg_processing_time_seconds: float = Field(description="From start to completion; 0 where no job has completed.")
     failure_rate: float = Field(description="Failed jobs as a share, 0 to 1, of the completed and the failed ones.")
     models: dict[str, StateCounts] = Field(description="Jobs by state, by model id.")
+
+
+class LiveAnswer(_Body):
+    """The ingress answers."""
+
+    status: Literal["alive"] = "alive"
 
 
 class HealthAnswer(BaseModel):
@@ -211,11 +283,25 @@ class HealthAnswer(BaseModel):
     models: str = Field(description="`ok`, or which models could not be loaded, and why.")
 
 
+class LinkAnswer(_Body):
+    """An address of an image."""
+
+    url: str = Field(description="Opens the image without an API key.")
+    expires_at: Moment | None = Field(
+        default=None, description="When it ceases to work; null where no API keys are asked for."
+    )
+
+
 class DoneAnswer(_Body):
     """Something was done."""
 
     status: Literal["success"] = "success"
     message: str
+
+
+def rounded_eta(view: JobView) -> float | None:
+    """The expected seconds to a job's end, as exactly as they may be told."""
+    return None if view.eta_seconds is None else round(view.eta_seconds, 1)
 
 
 def image_path(image_id: str) -> str:

@@ -19,9 +19,16 @@ JOB_SETTINGS: dict[str, Any] = {
     "seed": 7,
     "deterministic": False,
     "step_cache": 0.0,
+    "output_format": "png",
+    "metadata": True,
+    "loras": [],
 }
 
+LIVE: dict[str, Any] = {"status": "alive"}
+
 GENERATE_BODY: dict[str, Any] = {"model_id": "shapes", "prompt": _PROMPT, "settings": {"num_images": 1, "seed": 7}}
+
+INPUT: dict[str, Any] = {"id": "d3a4b9f0-6a5e-5f1c-9a7e-0b1c2d3e4f50", "width": 64, "height": 64}
 
 GENERATE: dict[str, Any] = {
     "job_id": _JOB_ID,
@@ -45,7 +52,17 @@ STATUS: dict[str, Any] = {
     "model_id": "shapes",
     "prompt": _PROMPT,
     "negative_prompt": "",
-    "settings": {**JOB_SETTINGS, "max_sequence_length": None, "scheduler": None},
+    "settings": {
+        **JOB_SETTINGS,
+        "max_sequence_length": None,
+        "scheduler": None,
+        "quality": None,
+        "image": None,
+        "mask": None,
+        "strength": None,
+        "control_image": None,
+        "control_scale": None,
+    },
     "created_at": "2030-01-01T12:00:00.000Z",
     "started_at": "2030-01-01T12:00:00.120Z",
     "completed_at": "2030-01-01T12:00:01.340Z",
@@ -69,8 +86,13 @@ STATUS: dict[str, Any] = {
         }
     ],
     "queue_position": None,
+    "priority": "normal",
+    "expires_at": None,
+    "retry_of": None,
+    "eta_seconds": None,
     "cancel_requested": False,
     "preview": None,
+    "webhook": None,
 }
 
 CANCELLED: dict[str, Any] = {
@@ -83,7 +105,7 @@ CANCELLED: dict[str, Any] = {
 
 _COUNTS: dict[str, Any] = {"pending": 2, "processing": 1, "completed": 40, "failed": 0, "cancelled": 1}
 
-QUEUE: dict[str, Any] = {**_COUNTS, "total": 44, "queue_size": 2}
+QUEUE: dict[str, Any] = {**_COUNTS, "total": 44, "queue_size": 2, "paused": []}
 
 DETAILED_QUEUE: dict[str, Any] = {
     **QUEUE,
@@ -117,9 +139,14 @@ MODELS: dict[str, Any] = {
             "schedulers": [
                 "DDIMScheduler",
                 "EulerDiscreteScheduler",
+                "EulerAncestralDiscreteScheduler",
                 "DPMSolverMultistepScheduler",
                 "UniPCMultistepScheduler",
             ],
+            "tasks": ["text2image", "image2image", "inpaint"],
+            "control_tasks": [],
+            "loras": [],
+            "max_loras": 4,
             "step_cache": {"maximum": 0.5, "default": 0.0},
             "default_settings": {
                 "num_images": 1,
@@ -157,7 +184,27 @@ UNHEALTHY: dict[str, Any] = {
     "models": "ok",
 }
 
+LINK: dict[str, Any] = {
+    "url": f"http://127.0.0.1:8000/api/image/{_IMAGE_ID}?expires=1893499200&signature={'0123456789abcdef' * 4}",
+    "expires_at": "2030-01-01T12:00:00.000Z",
+}
+
 DELETED: dict[str, Any] = {"status": "success", "message": "The image was deleted."}
+
+
+EVENTS: dict[str, Any] = {
+    "description": "Events, until the connection ends.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": (
+                "id: processing.1.0.generating.5\nevent: progress\n"
+                f'data: {{"id": "{_JOB_ID}", "step": 5, "total_steps": 20, "phase": "generating", '
+                '"eta_seconds": 0.9, "queue_position": null}\n\n'
+            ),
+        }
+    },
+}
 
 
 def answer(example: dict[str, Any], **more: dict[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Request, Response
+from fastapi import APIRouter, Body, Header, Query, Response, status
 
-from deployments.jobs.records import JobState
+from deployments.job_tracker import job_version
 from deployments.previews import MEDIA_TYPE as PREVIEW_TYPE
+from serve.api.access import CHANGES, READS, SUBMITS, Who
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.bodies import GenerateAnswer, GenerateBody, SettingsBody, StatusAnswer
-from serve.api.cyberimage.parameters import Behind, ImageId, JobId
+from serve.api.cyberimage.parameters import Behind, Caller, JobId, OwnImage, OwnJobId
+from serve.api.entity_tags import tags_of
 from serve.api.errors import ApiError
+from serve.identity import Identity, require_own_job
 from serve.services import Services
 from serve.submission import submit_job
 
@@ -31,44 +34,52 @@ router = APIRouter()
 
 @router.post(
     "/api/generate",
+    dependencies=[SUBMITS],
     tags=["jobs"],
-    responses={200: examples.answer(examples.GENERATE)} | answers.BAD | answers.OTHER_BODY | answers.FULL_OR_DOWN,
+    responses={200: examples.answer(examples.GENERATE)}
+    | answers.BAD
+    | answers.OTHER_BODY
+    | answers.TOO_MANY
+    | answers.FULL_OR_DOWN,
 )
 async def generate(
     behind: Behind,
-    request: Request,
+    who: Who,
     body: Annotated[GenerateBody, Body(examples=[examples.GENERATE_BODY])],
     idempotency_key: Annotated[
         str | None, Header(max_length=255, description="Repeat a request with its key, and there is still one job.")
     ] = None,
 ) -> GenerateAnswer:
     """Queue a job. It runs whether or not you wait; ask for its status by its id."""
-    return await _submit(behind, request, body, idempotency_key)
+    return await _submit(behind, who, body, idempotency_key)
 
 
 @router.post(
     "/api/image/{image_id}/replay",
+    dependencies=[SUBMITS],
     tags=["jobs"],
     responses={200: examples.answer(examples.GENERATE), 400: answers.BAD[400]}
     | answers.UNKNOWN_IMAGE
+    | answers.TOO_MANY
     | answers.FULL_OR_DOWN,
 )
-async def replay(behind: Behind, request: Request, image_id: ImageId) -> GenerateAnswer:
+async def replay(behind: Behind, who: Who, image: OwnImage) -> GenerateAnswer:
     """Queue a job that makes an image again, with the parameters and the seed that are recorded of it."""
-    made = (await behind.tracker.get_image(image_id)).metadata
+    made = image.metadata
+    settings = made["settings"] | {"num_images": 1}
+    pictures = {name: settings.pop(name, None) for name in ("image", "mask", "control_image")}
     body = GenerateBody(
         model_id=made["model_id"],
         prompt=made["prompt"],
         negative_prompt=made["negative_prompt"],
-        settings=SettingsBody(**made["settings"] | {"num_images": 1}),
+        settings=SettingsBody(**settings),
+        **pictures,
     )
-    return await _submit(behind, request, body, idempotency_key=None)
+    return await _submit(behind, who, body, idempotency_key=None)
 
 
-async def _submit(
-    behind: Services, request: Request, body: GenerateBody, idempotency_key: str | None
-) -> GenerateAnswer:
-    job = await submit_job(behind, body, request.client.host if request.client else "", idempotency_key)
+async def _submit(behind: Services, who: Identity, body: GenerateBody, idempotency_key: str | None) -> GenerateAnswer:
+    job = await submit_job(behind, body, who, idempotency_key)
     return GenerateAnswer(
         job_id=job.id, status=job.state, num_images=job.request.settings.num_images, message="The job is queued."
     )
@@ -76,21 +87,43 @@ async def _submit(
 
 @router.get(
     "/api/status/{job_id}",
+    dependencies=[READS],
     tags=["jobs"],
-    responses={200: examples.answer(examples.STATUS)} | answers.UNKNOWN_JOB | answers.DOWN,
+    response_model=StatusAnswer,
+    responses={200: examples.answer(examples.STATUS), 304: {"description": "The job is as you know it."}}
+    | answers.BAD_QUERY
+    | answers.UNKNOWN_JOB
+    | answers.DOWN,
 )
-async def job_status(behind: Behind, job_id: JobId) -> StatusAnswer:
-    """A job: its state, its progress, its images."""
-    return await _status(behind, job_id)
+async def job_status(  # noqa: PLR0913, PLR0917 - each is a parameter of the route
+    behind: Behind,
+    who: Who,
+    job_id: JobId,
+    response: Response,
+    wait: Annotated[
+        float, Query(ge=0, le=60, description="Seconds to wait for a change since `If-None-Match`, or from now on.")
+    ] = 0,
+    if_none_match: Annotated[str | None, Header(description="The `ETag` of the answer that you have.")] = None,
+) -> StatusAnswer | Response:
+    """A job: its state, its progress, its images. A job that has ended is answered at once."""
+    seen = tags_of(if_none_match or "")
+    view = await (behind.feed.changed_view(job_id, seen, wait) if wait else behind.tracker.view(job_id))
+    require_own_job(who, view.job)
+    headers = {"ETag": f'W/"{job_version(view.job)}"', "Cache-Control": "no-store"}
+    if job_version(view.job) in seen:
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+    response.headers.update(headers)
+    return StatusAnswer.of(view)
 
 
 @router.get(
     "/api/jobs/{job_id}/preview",
+    dependencies=[READS],
     tags=["jobs"],
     response_class=Response,
     responses={200: {"content": {PREVIEW_TYPE: {}}, "description": "A small picture."}} | _NO_PREVIEW | answers.DOWN,
 )
-async def job_preview(behind: Behind, job_id: JobId) -> Response:
+async def job_preview(behind: Behind, job_id: OwnJobId) -> Response:
     """What the newest image of a running job is becoming: one pixel for each place of its latents."""
     preview = await behind.tracker.preview(job_id)
     if preview is None:
@@ -101,18 +134,11 @@ async def job_preview(behind: Behind, job_id: JobId) -> Response:
 
 @router.delete(
     "/api/jobs/{job_id}",
+    dependencies=[CHANGES],
     tags=["jobs"],
     responses={200: examples.answer(examples.CANCELLED)} | answers.UNKNOWN_JOB | answers.DOWN,
 )
-async def cancel_job(behind: Behind, job_id: JobId) -> StatusAnswer:
+async def cancel_job(behind: Behind, caller: Caller, job_id: OwnJobId) -> StatusAnswer:
     """Cancel a job: at once while it waits, at its next step while it runs; a job that has ended stays as it is."""
-    await behind.tracker.cancel(job_id)
-    return await _status(behind, job_id)
-
-
-async def _status(behind: Services, job_id: str) -> StatusAnswer:
-    job = await behind.tracker.get(job_id)
-    images = await behind.tracker.images_of(job_id) if job.state is JobState.COMPLETED else []
-    position = await behind.tracker.queue_position(job_id) if job.state is JobState.PENDING else None
-    has_preview = job.state is JobState.PROCESSING and await behind.tracker.has_preview(job_id)
-    return StatusAnswer.of(job, images, position, f"/api/jobs/{job_id}/preview" if has_preview else None)
+    await behind.tracker.cancel(job_id, caller)
+    return StatusAnswer.of(await behind.tracker.view(job_id))

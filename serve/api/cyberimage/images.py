@@ -4,73 +4,147 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response, status
+from fastapi import APIRouter, Header, Query, Request, Response, status
+from fastapi.responses import RedirectResponse
 
-from deployments.jobs.records import Image
-from serve.api.byte_range import respond_with_bytes
+from deployments.storage.base import MissingObjectError
+from deployments.storage.thumbnails import (
+    MEDIA_TYPE,
+    THUMBNAIL_SIZES,
+    delete_image_files,
+    make_thumbnail,
+    thumbnail_key,
+)
+from serve.api.access import CHANGES, READS
+from serve.api.byte_range import respond_with_image
 from serve.api.cyberimage import answers, examples
-from serve.api.cyberimage.bodies import DoneAnswer
-from serve.api.cyberimage.parameters import Behind, ImageId
+from serve.api.cyberimage.bodies import DoneAnswer, LinkAnswer, image_path
+from serve.api.cyberimage.parameters import Behind, Caller, OwnImage
+from serve.api.errors import InvalidRequestError
+from serve.services import Services
 
 router = APIRouter()
 
 
-@router.get("/api/image/{image_id}", tags=["images"], responses=answers.IMAGE_ANSWERS, response_class=Response)
-@router.get("/api/get_image/{image_id}", tags=["images"], responses=answers.IMAGE_ANSWERS, response_class=Response)
+@router.get(
+    "/api/image/{image_id}",
+    dependencies=[READS],
+    tags=["images"],
+    responses=answers.IMAGE_ANSWERS,
+    response_class=Response,
+)
+@router.get(
+    "/api/get_image/{image_id}",
+    dependencies=[READS],
+    tags=["images"],
+    responses=answers.IMAGE_ANSWERS,
+    response_class=Response,
+)
 async def image_bytes(
     behind: Behind,
-    image_id: ImageId,
+    image: OwnImage,
     byte_range: Annotated[str | None, Header(alias="Range")] = None,
     if_range: Annotated[str | None, Header()] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The bytes of an image. They never change, so a browser may keep them."""
-    image = await behind.tracker.get_image(image_id)
-    headers = _lasting(image)
+    headers = _lasting(behind, image.sha256)
     if if_none_match is not None and _names(if_none_match, image.sha256):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+    if (url := await behind.storage.public_url(image.key)) is not None:
+        return _elsewhere(behind, url)
     part = byte_range if if_range in (None, headers["ETag"]) else None
-    return respond_with_bytes(await behind.storage.read(image.key), image.media_type, headers, part)
+    return await respond_with_image(behind.storage, image, headers, part)
 
 
-@router.head("/api/image/{image_id}", include_in_schema=False)
-@router.head("/api/get_image/{image_id}", include_in_schema=False)
-async def image_headers(behind: Behind, image_id: ImageId) -> Response:
+@router.head("/api/image/{image_id}", dependencies=[READS], include_in_schema=False)
+@router.head("/api/get_image/{image_id}", dependencies=[READS], include_in_schema=False)
+async def image_headers(behind: Behind, image: OwnImage) -> Response:
     """What ``image_bytes`` answers, but for the bytes."""
-    image = await behind.tracker.get_image(image_id)
     length = await behind.storage.size(image.key)
-    headers = {**_lasting(image), "Accept-Ranges": "bytes", "Content-Length": str(length)}
+    headers = {**_lasting(behind, image.sha256), "Accept-Ranges": "bytes", "Content-Length": str(length)}
     return Response(headers=headers, media_type=image.media_type)
 
 
-def _lasting(image: Image) -> dict[str, str]:
-    return {"ETag": f'"{image.sha256}"', "Cache-Control": "public, max-age=31536000, immutable"}
+@router.get(
+    "/api/image/{image_id}/thumbnail",
+    dependencies=[READS],
+    tags=["images"],
+    responses=answers.THUMBNAIL,
+    response_class=Response,
+)
+async def image_thumbnail(
+    behind: Behind,
+    image: OwnImage,
+    size: Annotated[int, Query(description="Pixels of the longer side: 256 or 512.")] = THUMBNAIL_SIZES[0],
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """A small WebP of an image; an image that is smaller keeps its size. It never changes."""
+    if size not in THUMBNAIL_SIZES:
+        raise InvalidRequestError(f"size: {size} is not possible; it is {' or '.join(map(str, THUMBNAIL_SIZES))}.")
+    tag = f"{image.sha256}-{size}"
+    if if_none_match is not None and _names(if_none_match, tag):
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=_lasting(behind, tag))
+    key = thumbnail_key(image.key, size)
+    if (url := await behind.storage.public_url(key)) is not None:
+        if not await behind.storage.exists(key):
+            await make_thumbnail(behind.storage, image.key, size)
+        return _elsewhere(behind, url)
+    try:
+        content = await behind.storage.read(key)
+    except MissingObjectError:
+        content = await make_thumbnail(behind.storage, image.key, size)
+    return Response(content, media_type=MEDIA_TYPE, headers=_lasting(behind, tag))
 
 
-def _names(if_none_match: str, checksum: str) -> bool:
+def _lasting(behind: Services, tag: str) -> dict[str, str]:
+    kept_by = "private" if behind.protection.asks_for_keys else "public"
+    return {"ETag": f'"{tag}"', "Cache-Control": f"{kept_by}, max-age=31536000, immutable"}
+
+
+def _elsewhere(behind: Services, url: str) -> Response:
+    """A browser may keep the address for half of its life, so that what it leads to is still there to the last."""
+    kept = f"private, max-age={behind.settings.storage.url_seconds // 2}"
+    return RedirectResponse(url, headers={"Cache-Control": kept})
+
+
+def _names(if_none_match: str, wanted: str) -> bool:
     tags = {tag.strip().removeprefix("W/").strip('"') for tag in if_none_match.split(",")}
-    return checksum in tags or "*" in tags
+    return wanted in tags or "*" in tags
 
 
 @router.get(
     "/api/image/{image_id}/metadata",
+    dependencies=[READS],
     tags=["images"],
     responses={200: examples.answer(examples.IMAGE_METADATA)} | answers.UNKNOWN_IMAGE | answers.DOWN,
 )
-async def image_metadata(behind: Behind, image_id: ImageId) -> dict[str, Any]:
+async def image_metadata(image: OwnImage) -> dict[str, Any]:
     """The parameters that made an image; its own seed included."""
-    return (await behind.tracker.get_image(image_id)).metadata
+    return image.metadata
+
+
+@router.get(
+    "/api/image/{image_id}/link",
+    dependencies=[READS],
+    tags=["images"],
+    responses={200: examples.answer(examples.LINK)} | answers.UNKNOWN_IMAGE | answers.DOWN,
+)
+async def image_link(behind: Behind, request: Request, image: OwnImage) -> LinkAnswer:
+    """An address of an image that works without an API key, for a while: for browsers."""
+    link = await behind.protection.links.link_to(image_path(image.id))
+    return LinkAnswer(url=link.seen_from(request), expires_at=link.expires_at)
 
 
 @router.delete(
     "/api/image/{image_id}",
+    dependencies=[CHANGES],
     tags=["images"],
     responses={200: examples.answer(examples.DELETED)} | answers.UNKNOWN_IMAGE | answers.DOWN,
 )
-async def delete_image(behind: Behind, image_id: ImageId) -> DoneAnswer:
+async def delete_image(behind: Behind, caller: Caller, image: OwnImage) -> DoneAnswer:
     """Delete an image for good."""
-    image = await behind.tracker.get_image(image_id)
     # The record goes last: a deletion that fails halfway can be repeated.
-    await behind.storage.delete(image.key)
-    await behind.tracker.delete_image(image_id)
+    await delete_image_files(behind.storage, image.key)
+    await behind.tracker.delete_image(image.id, caller)
     return DoneAnswer(message="The image was deleted.")

@@ -8,20 +8,30 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from deployments.jobs.exceptions import JobError, UnknownImageError, UnknownJobError
+from deployments.jobs.records import Image
+from deployments.jobs.views import JobView
+from serve.api.access import Who
+from serve.identity import Identity, require_own_image, require_own_job
 from serve.services import Services
 
 
-def _services(request: Request) -> Services:
+# Coroutines, though they wait for nothing: FastAPI runs plain functions in threads, which costs more than they do.
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def _job_id(job_id: str) -> str:
+async def _caller(who: Who) -> str:
+    """Who asks: fairness is by it, and the audit record names it."""
+    return who.name
+
+
+async def _job_id(job_id: str) -> str:
     """An id that is no UUID names nothing."""
     return _canonical(job_id, UnknownJobError)
 
 
-def _image_id(image_id: str) -> str:
+async def _image_id(image_id: str) -> str:
     return _canonical(image_id, UnknownImageError)
 
 
@@ -33,5 +43,34 @@ def _canonical(value: str, unknown: type[JobError]) -> str:
 
 
 Behind = Annotated[Services, Depends(_services)]
+Caller = Annotated[str, Depends(_caller)]
 JobId = Annotated[str, Depends(_job_id)]
 ImageId = Annotated[str, Depends(_image_id)]
+
+
+async def own_view(behind: Services, who: Identity, job_id: str) -> JobView:
+    """Return a job as its owner sees it.
+
+    Raises:
+        UnknownJobError: There is none with this id, or it is somebody else's.
+    """
+    view = await behind.tracker.view(_canonical(job_id, UnknownJobError))
+    require_own_job(who, view.job)
+    return view
+
+
+async def _own_job_id(behind: Behind, who: Who, job_id: JobId) -> str:
+    """Of a job that the caller may change; others' are not there."""
+    if not who.sees_all:
+        require_own_job(who, await behind.tracker.get(job_id))
+    return job_id
+
+
+async def _own_image(behind: Behind, who: Who, image_id: ImageId) -> Image:
+    image = await behind.tracker.get_image(image_id)
+    require_own_image(who, image)
+    return image
+
+
+OwnJobId = Annotated[str, Depends(_own_job_id)]
+OwnImage = Annotated[Image, Depends(_own_image)]

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Query, Response, status
 from deployments.jobs.exceptions import JobError
 from deployments.model_state import ModelCondition, ModelState
 from deployments.storage.base import StorageError
+from serve.api.access import READS
 from serve.api.cyberimage import answers, examples
-from serve.api.cyberimage.bodies import DetailedQueueAnswer, HealthAnswer, ModelsAnswer, QueueAnswer
+from serve.api.cyberimage.bodies import DetailedQueueAnswer, HealthAnswer, LiveAnswer, ModelsAnswer, QueueAnswer
 from serve.api.cyberimage.parameters import Behind
 from serve.api.errors import DATABASE_DOWN, public_message
 from serve.services import Services
@@ -20,6 +21,12 @@ from serve.services import Services
 logger = logging.getLogger(__name__)
 
 router = APIRouter()
+
+
+@router.get("/live", tags=["service"], responses={200: examples.answer(examples.LIVE)})
+async def live() -> LiveAnswer:
+    """Whether the ingress answers; it asks nobody else. For load balancers, and for measuring what a request costs."""
+    return LiveAnswer()
 
 
 @router.get(
@@ -82,7 +89,7 @@ async def _model_conditions(behind: Services) -> dict[str, ModelCondition]:
         return dict.fromkeys(fingerprints, ModelCondition(ModelState.UNKNOWN))
 
 
-@router.get("/api/models", tags=["models"], responses={200: examples.answer(examples.MODELS)})
+@router.get("/api/models", dependencies=[READS], tags=["models"], responses={200: examples.answer(examples.MODELS)})
 async def models(behind: Behind) -> ModelsAnswer:
     """The models, what each may be asked for, and whether it is loaded."""
     conditions = await _model_conditions(behind)
@@ -95,6 +102,7 @@ async def models(behind: Behind) -> ModelsAnswer:
 
 @router.get(
     "/api/queue",
+    dependencies=[READS],
     tags=["jobs"],
     responses={200: examples.answer(examples.QUEUE, detailed=examples.DETAILED_QUEUE)}
     | answers.BAD_QUERY
@@ -104,8 +112,11 @@ async def queue(
     behind: Behind, detailed: Annotated[bool, Query(description="Also rates, and counts by model.")] = False
 ) -> DetailedQueueAnswer | QueueAnswer:
     """How many jobs are in which state."""
+    paused = await behind.tracker.paused_models()
     if detailed:
         told = await behind.tracker.detailed_counts()
-        return DetailedQueueAnswer(**told.model_dump(), total=told.total, queue_size=told.pending)
+        return DetailedQueueAnswer(**told.model_dump(), total=told.total, queue_size=told.pending, paused=paused)
     counts = await behind.tracker.counts()
-    return QueueAnswer(**counts.model_dump(exclude={"models"}), total=counts.total, queue_size=counts.pending)
+    return QueueAnswer(
+        **counts.model_dump(exclude={"models"}), total=counts.total, queue_size=counts.pending, paused=paused
+    )

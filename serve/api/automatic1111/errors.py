@@ -1,0 +1,33 @@
+"""Errors in AUTOMATIC1111's form (``api_middleware`` in its ``modules/api/api.py``)."""
+
+from __future__ import annotations
+
+from fastapi.responses import JSONResponse
+
+from serve.api.automatic1111.bodies import ErrorBody
+from serve.api.problems import Problem
+
+_FIELDS = {
+    "model_id": "sd_model_checkpoint",
+    "image": "init_images",
+    "settings.num_images": "batch_size",
+    "settings.num_inference_steps": "steps",
+    "settings.guidance_scale": "cfg_scale",
+    "settings.width": "width",
+    "settings.height": "height",
+    "settings.seed": "seed",
+    "settings.strength": "denoising_strength",
+    "settings.scheduler": "sampler_name",
+}
+
+
+def render_error(problem: Problem) -> JSONResponse:
+    """Put an error into this dialect's form; a bad field is 422 there."""
+    status = 422 if problem.status == 400 else problem.status
+    return JSONResponse(error_body(problem).model_dump(), status, dict(problem.headers))
+
+
+def error_body(problem: Problem) -> ErrorBody:
+    """Return an error's body."""
+    told = problem.in_words_of(_FIELDS)
+    return ErrorBody(error=told.code, detail=told.message, errors=told.message)

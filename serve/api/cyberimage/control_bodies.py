@@ -1,0 +1,135 @@
+"""Bodies of the routes that list, order and clear jobs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.jobs.audit import Action, AuditEntry
+from deployments.jobs.records import Job, JobState, PriorityClass
+from serve.api.cyberimage.bodies import GenerateBody, Moment
+
+MOST_JOBS_OF_A_BATCH = 100
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class BatchBody(_Body):
+    """Jobs that are queued together."""
+
+    jobs: list[GenerateBody] = Field(
+        min_length=1, max_length=MOST_JOBS_OF_A_BATCH, description="1 to 100 bodies of `POST /api/generate`."
+    )
+
+
+class BatchAnswer(_Body):
+    """Jobs that were accepted."""
+
+    job_ids: list[str] = Field(description="In the order of the request.")
+    message: str
+
+
+class PriorityBody(_Body):
+    """Another class of priority."""
+
+    priority: PriorityClass = Field(description="`high`, `normal` or `low`.", examples=["high"])
+
+
+class ClearableState(StrEnum):
+    """States of which all jobs can be cleared."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ListedJob(_Body):
+    """A job in a list."""
+
+    id: str
+    status: JobState
+    model_id: str
+    client: str
+    priority: PriorityClass
+    prompt: str
+    num_images: int
+    step: int = Field(description="Denoising steps done, over all images.")
+    total_steps: int
+    created_at: Moment
+    started_at: Moment | None
+    completed_at: Moment | None
+    message: str
+    retry_of: str | None = None
+
+    @classmethod
+    def of(cls, job: Job) -> ListedJob:
+        """A job as a list shows it."""
+        request = job.request
+        return cls(
+            id=job.id,
+            status=job.state,
+            model_id=request.model_id,
+            client=request.client,
+            priority=job.priority,
+            prompt=request.prompt,
+            num_images=request.settings.num_images,
+            step=job.step,
+            total_steps=job.total_steps,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            completed_at=job.completed_at,
+            message=job.message,
+            retry_of=job.retry_of,
+        )
+
+
+class JobsAnswer(_Body):
+    """Jobs, newest first."""
+
+    jobs: list[ListedJob]
+    next_cursor: str | None = Field(default=None, description="For `cursor` of the next page; null on the last one.")
+
+
+class ResetAnswer(_Body):
+    """Stalled jobs were put back."""
+
+    status: Literal["success"] = "success"
+    reset_count: int
+    message: str
+
+
+class ClearAnswer(_Body):
+    """Jobs were cleared."""
+
+    status: Literal["success"] = "success"
+    cleared: int
+    remaining: int = Field(description="Jobs that are still in this state; repeat the request until it is 0.")
+    message: str
+
+
+class AuditedAction(_Body):
+    """Who did what."""
+
+    at: Moment
+    who: str
+    action: Action
+    job_id: str | None = None
+    model_id: str | None = None
+    details: dict[str, Any]
+
+    @classmethod
+    def of(cls, entry: AuditEntry) -> AuditedAction:
+        """An action as the list shows it."""
+        return cls(**entry.model_dump())
+
+
+class AuditAnswer(_Body):
+    """Actions, newest first."""
+
+    entries: list[AuditedAction]
+    next_cursor: str | None = Field(default=None, description="For `cursor` of the next page; null on the last one.")

@@ -1,0 +1,25 @@
+"""Answers that are streams of events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+# A reader who takes nothing for so long is not there any more.
+_SEND_SECONDS = 60.0
+
+
+def event_stream(events: AsyncIterator[ServerSentEvent], heartbeat_seconds: float) -> EventSourceResponse:
+    """Return the answer that sends events as they come, and a comment now and then between them.
+
+    Args:
+        events: They are given up when the reader leaves.
+        heartbeat_seconds: Between two comments, which keep the connection.
+    """
+    return EventSourceResponse(
+        events,
+        ping=heartbeat_seconds,
+        ping_message_factory=lambda: ServerSentEvent(comment="still here"),
+        send_timeout=_SEND_SECONDS,
+    )

@@ -1,0 +1,49 @@
+"""Errors in OpenAI's form (https://platform.openai.com/docs/guides/error-codes)."""
+
+from __future__ import annotations
+
+from fastapi.responses import JSONResponse
+
+from serve.api.errors import ApiError
+from serve.api.openai.bodies import ErrorBody, ErrorDetails
+from serve.api.problems import Problem
+
+_FIELDS = {
+    "model_id": "model",
+    "settings.num_images": "n",
+    "settings.width": "size",
+    "settings.height": "size",
+    "settings.output_format": "output_format",
+    "settings.quality": "output_compression",
+    "settings.num_inference_steps": "num_inference_steps",
+    "settings.guidance_scale": "guidance_scale",
+    "settings.seed": "seed",
+    "settings.strength": "strength",
+}
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class ModelNotFoundError(ApiError):
+    """There is no such model."""
+
+    status = 404
+    code = "model_not_found"
+
+
+def render_error(problem: Problem) -> JSONResponse:
+    """Put an error into this dialect's form.
+
+    OpenAI's client repeats requests that failed with 408, 409, 429 or 5xx. Where that would do the work twice, or
+    change nothing, it is told not to.
+    """
+    headers = dict(problem.headers)
+    if problem.job_id is not None or problem.status == 409:
+        headers["x-should-retry"] = "false"
+    return JSONResponse(error_body(problem).model_dump(), problem.status, headers)
+
+
+def error_body(problem: Problem) -> ErrorBody:
+    """Return an error's body."""
+    told = problem.in_words_of(_FIELDS)
+    kind = _TYPES.get(told.status, "server_error" if told.status >= 500 else "invalid_request_error")
+    return ErrorBody(error=ErrorDetails(message=told.message, type=kind, param=told.param, code=told.code))
