@@ -6,6 +6,8 @@ const REQUEST_MS = 20_000;
 
 /** The service said no; the message is its own sentence. */
 export class Refusal extends Error {
+  isTold = true;
+
   constructor(message, status) {
     super(message);
     this.status = status;
@@ -18,47 +20,102 @@ export class Refusal extends Error {
 }
 
 /** No answer came. */
-export class ConnectionLost extends Error {}
+export class ConnectionLost extends Error {
+  isTold = true;
+}
 
 /** Fires "lost", "back" and "unauthorized"; the first two only when the state changes. */
 export const connection = new EventTarget();
 let isLost = false;
 
+const at = (strings, ...ids) => String.raw({ raw: strings }, ...ids.map(encodeURIComponent));
+
 export const listModels = () => request("GET", "api/models");
-export const jobStatus = (id) => request("GET", `api/status/${encodeURIComponent(id)}`);
-export const cancelJob = (id) => request("DELETE", `api/jobs/${encodeURIComponent(id)}`);
-export const imageAddress = (id) => `api/image/${encodeURIComponent(id)}`;
+export const jobStatus = (id) => request("GET", at`api/status/${id}`);
+export const cancelJob = (id) => request("DELETE", at`api/jobs/${id}`);
+export const retryJob = (id) => request("POST", at`api/jobs/${id}/retry`);
+export const prioritizeJob = (id, priority) => send("POST", at`api/jobs/${id}/priority`, { priority });
+export const listJobs = (query) => request("GET", `api/jobs?${asked(query)}`);
+export const clearJobs = (state) => request("DELETE", `api/jobs?${asked({ state })}`);
+export const queueCounts = () => request("GET", "api/queue?detailed=true");
+export const pauseModel = (id) => request("POST", at`api/queue/${id}/pause`);
+export const resumeModel = (id) => request("POST", at`api/queue/${id}/resume`);
+export const resetQueue = () => request("POST", "api/reset_queue");
+export const usage = () => request("GET", "api/usage");
+export const listKeys = () => request("GET", "api/keys");
+export const createKey = (key) => send("POST", "api/keys", key);
+export const revokeKey = (id) => request("DELETE", at`api/keys/${id}`);
+export const listImages = (query, signal) => request("GET", `api/gallery?${asked(query)}`, { signal });
+export const imageMetadata = (id) => request("GET", at`api/image/${id}/metadata`);
+export const imageLink = (id) => request("GET", at`api/image/${id}/link`);
+export const deleteImage = (id) => request("DELETE", at`api/image/${id}`);
+export const markFavourite = (id, favourite) => request(favourite ? "PUT" : "DELETE", at`api/image/${id}/favourite`);
+export const tagImage = (id, tag) => request("PUT", at`api/image/${id}/tags/${tag}`);
+export const untagImage = (id, tag) => request("DELETE", at`api/image/${id}/tags/${tag}`);
+export const listTags = () => request("GET", "api/tags");
+export const deleteImages = (ids) => send("POST", "api/images/delete", { ids });
+export const enrichPrompt = (prompt, style) => send("POST", "api/enrich", style ? { prompt, style } : { prompt });
+
+export const imageAddress = (id) => at`api/image/${id}`;
+export const thumbnailAddress = (id, size) => at`api/image/${id}/thumbnail?size=${size}`;
+
+/** Keeps a picture that jobs start from. */
+export const uploadInput = (file) =>
+  request("POST", "api/inputs", { body: file, headers: { "Content-Type": file.type || "image/png" } });
 
 /** Submits a job. Sent twice with the same key it is still one job. */
-export function submitJob(job, key) {
-  return request("POST", "api/generate", {
-    body: writeJson(job),
-    headers: { "Content-Type": "application/json", "Idempotency-Key": key },
-  });
+export const submitJob = (job, key) => send("POST", "api/generate", job, { "Idempotency-Key": key });
+
+/** The events of all the caller's jobs, as a response to read from. */
+export const openEvents = (signal) =>
+  fetch("api/events?previews=true", { headers: { Accept: "text/event-stream", ...authorization() }, signal });
+
+/** The bytes of something that may need the API key. */
+export async function fetchBlob(path, options = {}) {
+  const response = await fetch(path, { ...options, headers: { ...authorization(), ...options.headers } });
+  if (!response.ok) throw new Refusal(sentence(readJson(await response.text()), response), response.status);
+  return response.blob();
 }
 
-async function request(method, path, { headers = {}, body } = {}) {
+/** One ZIP file of many images. */
+export const downloadImages = (ids) =>
+  fetchBlob("api/images/download", { method: "POST", body: writeJson({ ids }), headers: { "Content-Type": "application/json" } });
+
+const send = (method, path, value, headers = {}) =>
+  request(method, path, { body: writeJson(value), headers: { "Content-Type": "application/json", ...headers } });
+
+function authorization() {
   const key = recallApiKey();
-  const authorization = key ? { Authorization: `Bearer ${key}` } : {};
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+function asked(query) {
+  const known = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "" && value !== false);
+  return new URLSearchParams(known).toString();
+}
+
+async function request(method, path, { headers = {}, body, signal } = {}) {
+  const timeout = AbortSignal.timeout(REQUEST_MS);
   let response;
   let text;
   try {
     response = await fetch(path, {
       method,
       body,
-      headers: { ...authorization, ...headers },
-      signal: AbortSignal.timeout(REQUEST_MS),
+      headers: { ...authorization(), ...headers },
+      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
     });
     text = await response.text();
-  } catch {
+  } catch (error) {
+    if (signal?.aborted) throw error;
     setLost(true);
-    throw new ConnectionLost("No answer from the service");
+    throw new ConnectionLost("No answer from the service; it is asked again as soon as it can be reached.");
   }
   const answer = readJson(text);
   // A proxy in front of a service that is down answers in its place, without the service's words.
   if (response.status >= 502 && !answer?.message) {
     setLost(true);
-    throw new ConnectionLost("No answer from the service");
+    throw new ConnectionLost("No answer from the service; it is asked again as soon as it can be reached.");
   }
   setLost(false);
   if (response.status === 401) connection.dispatchEvent(new Event("unauthorized"));
@@ -83,7 +140,7 @@ function setLost(lost) {
  * Seeds have up to 63 bits, more than a JavaScript number holds, so this page keeps them as strings of digits. Inside
  * a JSON string the quotes would be escaped, so these patterns can only match a real key.
  */
-function readJson(text) {
+export function readJson(text) {
   try {
     return JSON.parse(text.replace(/"seed"(\s*:\s*)(\d+)/g, '"seed"$1"$2"'));
   } catch {

@@ -1,6 +1,9 @@
 /** A card: one job on the page. Words of people and of the service enter it as text only. */
 
 import { imageAddress } from "./api.js";
+import { factList } from "./dom.js";
+import { fileName, savePicture, showPicture } from "./pictures.js";
+import { recallApiKey } from "./storage.js";
 
 const STATE_WORDS = {
   sending: "Sending",
@@ -17,15 +20,16 @@ export const isTerminal = (state) => TERMINAL_STATES.includes(state);
 
 export class Card {
   #request;
-  #onReuse;
+  #actions;
 
   /**
    * @param {object} request what was asked
-   * @param {{reuse: (request: object) => void, cancel: () => void, remove: () => void}} actions
+   * @param {{reuse: (request: object) => void, start: (image: object) => void, view: (images: object[], place: number) => void,
+   *   cancel: () => void, remove: () => void}} actions
    */
   constructor(request, actions) {
     this.#request = request;
-    this.#onReuse = actions.reuse;
+    this.#actions = actions;
     this.element = document.getElementById("job-template").content.firstElementChild.cloneNode(true);
     this.#button("reuse").addEventListener("click", () => actions.reuse(this.#request));
     this.#button("cancel").addEventListener("click", actions.cancel);
@@ -40,7 +44,7 @@ export class Card {
     this.element.dataset.state = job.status;
     this.#slot("state").textContent = stateWords(job);
     this.#showProgress(job);
-    const message = isTerminal(job.status) && job.status !== "completed" ? job.message : "";
+    const message = job.status === "completed" ? "" : job.message;
     this.#slot("message").textContent = message ?? "";
     this.#slot("message").hidden = !message;
     this.#showButtons(job);
@@ -92,13 +96,16 @@ export class Card {
     if (pictures.dataset.shown === shown) return;
     pictures.dataset.shown = shown;
     pictures.replaceChildren(
-      ...(images.length ? images.map((image, place) => this.#picture(image, place)) : names.map(() => this.#blank())),
+      ...(images.length ? this.#figures(images) : names.map(() => this.#blank())),
     );
   }
 
   /** What the newest picture is becoming, in the first empty frame. It is put in once it is there, so nothing flickers. */
   #showPreview({ status, preview, progress = {} }) {
     if (status !== "processing" || !preview) return;
+    const isData = preview.startsWith("data:image/");
+    const source = isData ? preview : `${preview.replace(/^\//, "")}?step=${progress.step ?? 0}`;
+    if (!isData && recallApiKey()) return;
     const picture = new Image();
     picture.className = "preview";
     picture.alt = "";
@@ -106,7 +113,7 @@ export class Card {
       const frame = this.element.querySelector(".pictures > div.frame");
       if (frame && this.element.dataset.state === "processing") frame.replaceChildren(picture);
     });
-    picture.src = `${preview.replace(/^\//, "")}?step=${progress.step ?? 0}`;
+    picture.src = source;
   }
 
   #blank() {
@@ -121,23 +128,35 @@ export class Card {
     return `${width} / ${height}`;
   }
 
-  #picture(image, place) {
+  #figures(images) {
+    const { image, mask, ...asked } = this.#request;
+    const records = images.map((made, place) => ({
+      ...asked,
+      id: made.id,
+      created_at: made.created_at,
+      settings: { ...asked.settings, image, mask, num_images: 1, seed: this.#seedOf(made, place) },
+    }));
+    return records.map((record, place) => this.#picture(record, place, records));
+  }
+
+  #picture(record, place, records) {
     const figure = document.getElementById("picture-template").content.firstElementChild.cloneNode(true);
-    const seed = this.#seedOf(image, place);
-    const address = imageAddress(image.id);
+    const { seed } = record.settings;
+    const address = imageAddress(record.id);
     const link = figure.querySelector("a.frame");
     link.href = address;
     link.style.aspectRatio = this.#shape();
-    figure.querySelector("img").src = address;
-    figure.querySelector("img").alt = `Picture ${place + 1} of: ${this.#request.prompt}`;
+    onPlainClick(link, () => this.#actions.view(records, place));
+    const picture = figure.querySelector("img");
+    picture.alt = `Picture ${place + 1} of: ${record.prompt}`;
+    showPicture(picture, address, record.id);
     figure.querySelector(".seed").textContent = seed === undefined ? "" : `seed ${seed}`;
     const download = figure.querySelector("[data-action=download]");
     download.href = address;
-    download.download = `cyberimage-${seed ?? image.id}.png`;
-    const settings = { ...this.#request.settings, num_images: 1, seed };
-    figure
-      .querySelector("[data-action=reuse]")
-      .addEventListener("click", () => this.#onReuse({ ...this.#request, settings }));
+    download.download = fileName(record);
+    if (recallApiKey()) onPlainClick(download, () => savePicture(record));
+    figure.querySelector("[data-action=reuse]").addEventListener("click", () => this.#actions.reuse(record));
+    figure.querySelector("[data-action=start]").addEventListener("click", () => this.#actions.start(record));
     return figure;
   }
 
@@ -151,14 +170,14 @@ export class Card {
 
   #showFacts() {
     const { model_id, settings } = this.#request;
-    const facts = {
+    const facts = factList({
       Model: model_id,
       Steps: settings.num_inference_steps,
       Guidance: settings.guidance_scale,
       Size: settings.width && settings.height && `${settings.width} × ${settings.height}`,
-    };
-    const entries = Object.entries(facts).filter(([, value]) => value !== undefined && value !== null);
-    this.element.querySelector(".facts").replaceChildren(...entries.map(([name, value]) => fact(name, value)));
+      Strength: settings.strength,
+    });
+    this.element.querySelector(".facts").replaceChildren(...facts.children);
   }
 
   #slot(name) {
@@ -170,14 +189,13 @@ export class Card {
   }
 }
 
-function fact(name, value) {
-  const group = document.createElement("div");
-  const term = document.createElement("dt");
-  const detail = document.createElement("dd");
-  term.textContent = name;
-  detail.textContent = value;
-  group.append(term, detail);
-  return group;
+/** A link keeps what browsers do with it under other buttons and keys. */
+function onPlainClick(link, listener) {
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    listener();
+  });
 }
 
 function stateWords({ status, progress = {}, queue_position, eta_seconds }) {

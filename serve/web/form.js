@@ -1,5 +1,11 @@
 /** The form: its fields follow the chosen model, and it remembers what was entered. */
 
+import { enrichPrompt } from "./api.js";
+import { button, count, h } from "./dom.js";
+import { modelState } from "./models.js";
+import { tell } from "./notice.js";
+import { pick, Sizes } from "./sizes.js";
+import { StartPicture } from "./start.js";
 import { recall, remember } from "./storage.js";
 
 const DEFAULT_STEPS = { min: 1, max: 100, default: 30 };
@@ -13,54 +19,80 @@ const BUILT_IN_EXAMPLES = [
   "tiny white cross at the top, red background",
 ];
 
-/** The remembered fields besides the model and the steps, which follow the model's rules. */
+/** The remembered fields besides the model, the steps and the size, which follow the model's rules. */
 const MEMORY = {
   prompt: "lastPrompt",
   "negative-prompt": "lastNegativePrompt",
   guidance: "lastGuidanceValue",
-  width: "lastWidth",
-  height: "lastHeight",
   "num-images": "lastNumImages",
   seed: "lastSeed",
+  scheduler: "lastScheduler",
+  priority: "lastPriority",
+  "output-format": "lastFormat",
+  quality: "lastQuality",
+  "enrich-style": "lastStyle",
 };
 
 const field = (id) => document.getElementById(id);
 
 export class Form {
   #models = {};
+  #sizes = new Sizes();
+  #start = new StartPicture();
   #onSubmit;
+  #lastSeed;
+  #enrichIsOff = false;
 
-  /** @param {(job: object) => void} onSubmit called with the body of POST /api/generate */
-  constructor(onSubmit) {
+  /**
+   * @param {(job: object) => void} onSubmit called with the body of POST /api/generate
+   * @param {() => string|undefined} lastSeed the seed of the newest job
+   */
+  constructor(onSubmit, lastSeed) {
     this.#onSubmit = onSubmit;
+    this.#lastSeed = lastSeed;
     this.#restore();
     this.#listen();
   }
 
-  /** Fills the model select and applies the remembered choice. */
-  setModels({ models, default: defaultId }) {
-    this.#models = models;
+  /** Fills the model select and applies the remembered choice; of models that it knows only the state is news. */
+  setModels({ models, default: defaultId, enrich = true }) {
     const ids = Object.keys(models);
-    field("model").replaceChildren(...ids.map((id) => new Option(id, id)));
+    const isNews = ids.join() !== Object.keys(this.#models).join();
+    this.#models = models;
+    field("enrich-row").hidden = !enrich || this.#enrichIsOff;
+    if (isNews) field("model").replaceChildren(...ids.map((id) => new Option(id, id)));
+    this.#showStates();
+    if (!isNews && ids.length > 0) return;
     const chosen = [recall("lastModelId"), defaultId, ids[0]].find((id) => id in models);
     field("model").disabled = field("generate").disabled = ids.length === 0;
-    if (chosen === undefined) this.#describe("The service has no models");
+    if (chosen === undefined) this.#describe("The service has no models: its operator adds them to the catalog.");
     else this.#chooseModel(chosen);
   }
 
   /** Puts the settings of an earlier job into the form. */
-  fill({ model_id, prompt, negative_prompt = "", settings }) {
+  fill({ model_id, prompt, negative_prompt = "", settings, image, mask }) {
     this.#set("prompt", prompt);
     this.#set("negative-prompt", negative_prompt);
     field("negative").open = negative_prompt !== "";
     if (model_id in this.#models) this.#chooseModel(model_id);
     this.#set("steps", settings.num_inference_steps);
     this.#set("guidance", settings.guidance_scale);
-    this.#set("width", settings.width);
-    this.#set("height", settings.height);
+    this.#sizes.set(settings.width, settings.height);
     this.#set("num-images", settings.num_images);
     this.#set("seed", settings.seed);
+    this.#set("scheduler", settings.scheduler ?? "");
+    this.#set("output-format", settings.output_format ?? "png");
+    this.#set("quality", settings.quality ?? "");
+    field("deterministic").checked = Boolean(settings.deterministic);
+    this.#start.restore({ image: settings.image ?? image, mask: settings.mask ?? mask, strength: settings.strength });
     field("prompt").focus();
+  }
+
+  /** Starts from an image that was made here. */
+  startFrom(image) {
+    this.#start.useImage(image);
+    field("prompt").focus();
+    if (field("start").hidden) tell("This model does not start from pictures; choose one that does.");
   }
 
   #listen() {
@@ -70,15 +102,22 @@ export class Form {
       this.#submit();
     });
     form.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || field("generate").disabled) return;
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
       event.preventDefault();
       form.requestSubmit();
     });
     form.addEventListener("input", (event) => this.#entered(event.target));
-    field("dice").addEventListener("click", () => {
-      this.#set("seed", crypto.getRandomValues(new Uint32Array(1))[0]);
+    field("dice").addEventListener("click", () => this.#set("seed", rollSeed()));
+    field("lock").addEventListener("click", () => {
+      this.#set("seed", field("seed").value ? "" : (this.#lastSeed() ?? rollSeed()));
     });
     field("model").addEventListener("change", () => this.#chooseModel(field("model").value));
+    field("enrich").addEventListener("click", () => this.#enrich());
+    field("make-first").addEventListener("click", () => {
+      this.#set("prompt", BUILT_IN_EXAMPLES[0]);
+      form.requestSubmit();
+    });
+    this.#start.addEventListener("change", () => this.#sizes.setFromPicture(this.#start.isSet));
   }
 
   #entered(input) {
@@ -90,9 +129,15 @@ export class Form {
   #restore() {
     for (const [id, key] of Object.entries(MEMORY)) {
       const value = recall(key);
-      if (value !== null) field(id).value = value;
+      if (value !== null) this.#putBack(field(id), value);
     }
     field("negative").open = field("negative-prompt").value !== "";
+    field("more").open = field("priority").value !== "normal" || field("output-format").value !== "png";
+  }
+
+  /** A choice that is there no more leaves the select as it is. */
+  #putBack(input, value) {
+    if (input.tagName !== "SELECT" || [...input.options].some((option) => option.value === value)) input.value = value;
   }
 
   #set(id, value) {
@@ -111,10 +156,13 @@ export class Form {
     this.#describe(model.description ?? "");
     this.#followSteps(model.step_config ?? {});
     this.#followGuidance(model.guidance, isSameModel);
-    this.#followSize(model.size, isSameModel);
+    this.#sizes.follow(model.size, isSameModel);
+    this.#followSchedulers(model.schedulers ?? []);
+    this.#start.follow(model.tasks);
     this.#followImageCount(model.max_images ?? DEFAULT_MAX_IMAGES);
     this.#followPromptLength(model.max_prompt_characters ?? DEFAULT_PROMPT_CHARACTERS);
     this.#showExamples(model);
+    this.#showStates();
     this.#refresh();
   }
 
@@ -142,22 +190,11 @@ export class Form {
     remember(MEMORY.guidance, input.value);
   }
 
-  #followSize(size, isSameModel) {
-    const isOpen = Boolean(size) && size.minimum !== size.maximum;
-    field("size-fields").hidden = !isOpen;
-    for (const id of ["width", "height"]) {
-      const input = field(id);
-      input.disabled = !isOpen;
-      if (!isOpen) continue;
-      const multiple = size.multiple_of ?? 1;
-      // Steps are counted from the minimum, so it has to be a multiple itself.
-      input.min = Math.ceil(size.minimum / multiple) * multiple;
-      input.max = size.maximum;
-      input.step = multiple;
-      const stored = isSameModel ? recall(MEMORY[id]) : null;
-      input.value = pick(stored, size.minimum, size.maximum, size[`default_${id}`]);
-      remember(MEMORY[id], input.value);
-    }
+  #followSchedulers(schedulers) {
+    const options = [new Option("The model's own", ""), ...schedulers.map((name) => new Option(schedulerWords(name), name))];
+    field("scheduler").replaceChildren(...options);
+    field("scheduler").value = schedulers.includes(recall(MEMORY.scheduler)) ? recall(MEMORY.scheduler) : "";
+    field("scheduler-field").hidden = schedulers.length === 0;
   }
 
   #followImageCount(maximum) {
@@ -175,39 +212,77 @@ export class Form {
     const examples = model.source === "builtin" ? BUILT_IN_EXAMPLES : [];
     field("examples").hidden = examples.length === 0;
     field("examples").replaceChildren(...examples.map((prompt) => this.#exampleChip(prompt)));
+    field("first").hidden = examples.length === 0;
+    field("first-prompt").textContent = examples[0] ?? "";
   }
 
   #exampleChip(prompt) {
-    const chip = document.createElement("button");
-    chip.type = "button";
-    chip.textContent = prompt;
-    chip.addEventListener("click", () => {
+    const use = () => {
       this.#set("prompt", prompt);
       field("prompt").focus();
-    });
-    return chip;
+    };
+    return button(prompt, use, { class: "chip" });
+  }
+
+  /** Which models are loaded; of the chosen one also why not. */
+  #showStates() {
+    for (const option of field("model").options) {
+      const { word } = modelState(this.#models[option.value]);
+      option.textContent = word ? `${option.value} (${word})` : option.value;
+    }
+    const model = this.#models[field("model").value];
+    const { sentence } = modelState(model ?? {});
+    field("model-state").hidden = !sentence;
+    field("model-state").dataset.state = model?.state ?? "";
+    field("model-state").replaceChildren(h("span", { class: "lamp", "aria-hidden": "true" }), sentence);
+  }
+
+  async #enrich() {
+    const before = field("prompt").value;
+    if (!field("prompt").reportValidity()) return;
+    field("enrich").disabled = true;
+    try {
+      const { enriched_prompt } = await enrichPrompt(before.trim(), field("enrich-style").value.trim());
+      this.#set("prompt", enriched_prompt);
+      tell("The prompt is enriched.", { label: "Undo", run: () => this.#set("prompt", before) });
+    } catch (error) {
+      // Without a language model behind it the button is of no use until the page is opened again.
+      this.#enrichIsOff = [404, 405, 503].includes(error.status);
+      field("enrich-row").hidden = this.#enrichIsOff;
+      tell(error.message);
+    } finally {
+      field("enrich").disabled = false;
+    }
   }
 
   /** Brings the shown values and the checks that HTML has no attribute for up to date. */
   #refresh() {
     field("steps-value").textContent = field("steps").value + (field("steps").disabled ? " (fixed)" : "");
     field("guidance-value").textContent = field("guidance").value;
-    const size = this.#models[field("model").value]?.size;
-    const tooLarge = size?.max_pixels && field("width").value * field("height").value > size.max_pixels;
-    field("height").setCustomValidity(
-      tooLarge ? `Width times height may be ${size.max_pixels.toLocaleString()} pixels at most` : "",
-    );
+    field("quality-field").hidden = field("output-format").value === "png";
     const seed = field("seed").value;
     const seedTooLarge = /^\d+$/.test(seed) && BigInt(seed) > LARGEST_SEED;
     field("seed").setCustomValidity(seedTooLarge ? `A seed is at most ${LARGEST_SEED}` : "");
+    field("lock").setAttribute("aria-pressed", String(seed !== ""));
     field("prompt").setCustomValidity(field("prompt").value.trim() ? "" : "Describe the picture first");
+    this.#sizes.check();
+    this.#showPromptLength();
+  }
+
+  #showPromptLength() {
+    const prompt = field("prompt").value;
+    const tokens = this.#models[field("model").value]?.max_sequence_length;
+    const [length, most, unit] = tokens ? [estimateTokens(prompt), tokens, "tokens"] : [prompt.length, field("prompt").maxLength, ""];
+    field("prompt-count").textContent = most > 0 ? `${tokens ? "about " : ""}${count(length)} / ${count(most)} ${unit}`.trim() : "";
+    field("prompt-count").classList.toggle("near", most > 0 && length > 0.9 * most);
   }
 
   #submit() {
     const job = { model_id: field("model").value, prompt: field("prompt").value.trim(), settings: this.#settings() };
     const negative = field("negative-prompt").value.trim();
     if (negative) job.negative_prompt = negative;
-    this.#onSubmit(job);
+    if (field("priority").value !== "normal") job.priority = field("priority").value;
+    this.#onSubmit({ ...job, ...this.#start.fields });
   }
 
   #settings() {
@@ -216,24 +291,30 @@ export class Form {
       num_inference_steps: Number(field("steps").value),
     };
     if (!field("guidance-field").hidden) settings.guidance_scale = Number(field("guidance").value);
-    if (!field("size-fields").hidden) {
-      settings.width = Number(field("width").value);
-      settings.height = Number(field("height").value);
-    }
+    Object.assign(settings, this.#sizes.settings, this.#start.settings);
     // Leading zeros are no JSON number.
     if (field("seed").value) settings.seed = BigInt(field("seed").value).toString();
+    if (field("scheduler").value) settings.scheduler = field("scheduler").value;
+    const format = field("output-format").value;
+    if (format !== "png") settings.output_format = format;
+    if (format !== "png" && field("quality").value) settings.quality = Number(field("quality").value);
+    if (field("deterministic").checked) settings.deterministic = true;
     return settings;
   }
+}
+
+const rollSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
+
+const schedulerWords = (name) => name.replace(/Scheduler$/, "").replace(/([a-z])([A-Z])/g, "$1 $2");
+
+/** The tokenizer is the model's; words, their parts of some six letters, and marks come near what it counts. */
+function estimateTokens(text) {
+  const pieces = text.match(/[\p{L}\p{N}]+|[^\s\p{L}\p{N}]/gu) ?? [];
+  return pieces.reduce((sum, piece) => sum + Math.ceil(piece.length / 6), 0);
 }
 
 function setRange(input, min, max, value) {
   input.min = min;
   input.max = max;
   input.value = value;
-}
-
-/** The stored value where it lies within the range, else the default. */
-function pick(stored, min, max, preset) {
-  const value = Number(stored);
-  return stored !== null && stored !== "" && value >= min && value <= max ? value : preset;
 }

@@ -1,28 +1,42 @@
-/** The jobs of this browser: submitted, watched until they end, and kept over a reload. */
+/** The jobs of this browser: submitted, followed until they end, and kept over a reload. */
 
 import { cancelJob, ConnectionLost, jobStatus, Refusal, submitJob } from "./api.js";
 import { Card, isTerminal } from "./card.js";
-import { forgetJob, storedJobs, storeJob } from "./storage.js";
+import { JobStream } from "./job-stream.js";
+import { forgetJob, storedJobs, storeJob, whenJobsChangeElsewhere } from "./storage.js";
 
 const POLL_MS = 400;
 const HIDDEN_POLL_MS = 3000;
 const LONGEST_PAUSE_MS = 5000;
+const STREAMED_POLL_MS = 15_000; // while news come by themselves, asking is only a safety net
 
-export class JobList {
+/** Fires "completed" when a job's pictures are there. */
+export class JobList extends EventTarget {
   #list = document.getElementById("jobs");
+  #stream = new JobStream();
   #jobs = new Set();
+  #actions;
   #announce;
-  #reuse;
 
   /**
-   * @param {{announce: (text: string) => void, reuse: (request: object) => void}} page what the list tells the page
+   * @param {object} page what the list tells the page
+   * @param {(text: string) => void} page.announce says news
+   * @param {object} page.actions what a card's buttons do: reuse, start, view
    */
-  constructor({ announce, reuse }) {
+  constructor({ announce, actions }) {
+    super();
     this.#announce = announce;
-    this.#reuse = reuse;
+    this.#actions = actions;
+    for (const name of ["live", "silent"]) this.#stream.addEventListener(name, () => this.wake());
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden) this.wake();
     });
+    whenJobsChangeElsewhere(() => this.#adopt());
+  }
+
+  /** The seed of the newest job that has told one. */
+  get lastSeed() {
+    return [...this.#jobs].reverse().find((job) => job.seed !== undefined)?.seed;
   }
 
   /** Shows the jobs of earlier visits; one whose submission was cut short is sent again under its old key. */
@@ -45,8 +59,29 @@ export class JobList {
     for (const job of this.#jobs) job.wake();
   }
 
+  /** Goes on under another API key. */
+  reconnect() {
+    this.#stream.restart();
+    this.wake();
+  }
+
+  /** Takes over what another tab has submitted. Until the service has answered it there, it is that tab's alone. */
+  #adopt() {
+    const known = new Set([...this.#jobs].map((job) => job.key));
+    const isSettled = ({ id, refusal }) => id || refusal;
+    for (const stored of storedJobs().reverse()) {
+      if (!known.has(stored.key) && isSettled(stored)) this.#add(stored);
+    }
+    this.#showEmptiness();
+  }
+
   #add(stored) {
-    const job = new Job(stored, { announce: this.#announce, reuse: this.#reuse, remove: () => this.#remove(job) });
+    const job = new Job(stored, {
+      announce: this.#announce,
+      stream: this.#stream,
+      actions: { ...this.#actions, remove: () => this.#remove(job) },
+      whenCompleted: () => this.dispatchEvent(new Event("completed")),
+    });
     this.#jobs.add(job);
     this.#list.prepend(job.card.element);
     return job;
@@ -69,19 +104,31 @@ export class JobList {
 class Job {
   #stored;
   #announce;
-  #state = "sending";
+  #stream;
+  #whenCompleted;
+  #last = { status: "sending" };
   #isCancelling = false;
   #wake = () => {};
 
-  constructor(stored, { announce, reuse, remove }) {
+  constructor(stored, { announce, stream, actions, whenCompleted }) {
     this.#stored = stored;
     this.#announce = announce;
-    this.card = new Card(stored.request, { reuse, remove, cancel: () => this.#cancel() });
+    this.#stream = stream;
+    this.#whenCompleted = whenCompleted;
+    this.card = new Card(stored.request, { ...actions, cancel: () => this.#cancel() });
     this.#run();
   }
 
   get key() {
     return this.#stored.key;
+  }
+
+  get seed() {
+    return this.#last.settings?.seed ?? undefined;
+  }
+
+  get #hasEnded() {
+    return isTerminal(this.#last.status);
   }
 
   wake() {
@@ -91,10 +138,18 @@ class Job {
   async #run() {
     if (this.#stored.refusal) return this.#show({ status: "failed", message: this.#stored.refusal });
     if (!this.#stored.id) await this.#patiently(() => this.#send(), { retryRefusals: false });
-    while (!isTerminal(this.#state)) {
+    if (this.#hasEnded) return;
+    this.#stream.follow(this.#stored.id, (name, data) => this.#hear(name, data));
+    while (!this.#hasEnded) {
       await this.#patiently(() => this.#ask(), { retryRefusals: true });
-      if (!isTerminal(this.#state)) await this.#pause(document.hidden ? HIDDEN_POLL_MS : POLL_MS);
+      if (!this.#hasEnded) await this.#pause(this.#pollInterval());
     }
+    this.#stream.unfollow(this.#stored.id);
+  }
+
+  #pollInterval() {
+    if (document.hidden) return HIDDEN_POLL_MS;
+    return this.#stream.isLive ? STREAMED_POLL_MS : POLL_MS;
   }
 
   async #send() {
@@ -107,12 +162,20 @@ class Job {
     this.#show(await jobStatus(this.#stored.id));
   }
 
+  /** An event of GET /api/events: a whole job, or what is new of it. */
+  #hear(name, data) {
+    if (name === "state" || name === "end") this.#show(data);
+    else if (name === "preview") this.#show({ ...this.#last, preview: data.image });
+    else if (name === "progress") this.#show(progressed(this.#last, data));
+    if (this.#hasEnded) this.wake();
+  }
+
   /**
    * Repeats a call until the service has answered. A status may be asked again after a passing refusal too; a refused
    * submission (a full queue, a rate limit) is for the person to repeat.
    */
   async #patiently(call, { retryRefusals }) {
-    for (let pause = POLL_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+    for (let pause = POLL_MS; !this.#hasEnded; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
       try {
         return await call();
       } catch (error) {
@@ -146,11 +209,14 @@ class Job {
     this.card.setCancelling(cancelling);
   }
 
+  /** An answer that was under way when the job's end was told comes too late. */
   #show(status) {
-    const wasNews = status.status !== this.#state;
-    this.#state = status.status;
+    if (this.#hasEnded) return;
+    const wasNews = status.status !== this.#last.status;
+    this.#last = status;
     this.card.show(status);
     if (wasNews) this.#announce(newsOf(status));
+    if (wasNews && status.status === "completed") this.#whenCompleted();
   }
 
   #pause(milliseconds) {
@@ -162,6 +228,11 @@ class Job {
       };
     });
   }
+}
+
+function progressed(last, { step, total_steps, phase, eta_seconds, queue_position }) {
+  const progress = { step, total_steps, ...(phase ? { [phase]: true } : {}) };
+  return { ...last, status: phase ? "processing" : last.status, progress, eta_seconds, queue_position };
 }
 
 /** crypto.randomUUID exists in secure contexts only, and a service in the home network has no certificate. */

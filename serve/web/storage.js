@@ -9,7 +9,7 @@ const JOBS_KEPT = 24;
  * @property {string} key        the Idempotency-Key of its submission, unique in the list
  * @property {string|null} id    the job's id, null until the service has answered
  * @property {string} [refusal]  why the service did not take it
- * @property {object} request    what was asked: model_id, prompt, negative_prompt, settings
+ * @property {object} request    what was asked: the body of POST /api/generate
  */
 
 /** A browser may forbid storage altogether; the page then works without memory. */
@@ -29,21 +29,14 @@ export function remember(key, value) {
   }
 }
 
-/** The API key lives no longer than the tab. */
-export function recallApiKey() {
-  try {
-    return sessionStorage.getItem(API_KEY);
-  } catch {
-    return null;
-  }
-}
+export const recallApiKey = () => recall(API_KEY);
+export const rememberApiKey = (key) => remember(API_KEY, key.trim());
 
-export function rememberApiKey(key) {
-  try {
-    sessionStorage.setItem(API_KEY, key);
-  } catch {
-    // As above.
-  }
+/** Calls back when another tab has changed the list of jobs. */
+export function whenJobsChangeElsewhere(listener) {
+  window.addEventListener("storage", (event) => {
+    if (event.key === JOBS_KEY || event.key === null) listener();
+  });
 }
 
 /** @returns {StoredJob[]} newest first */

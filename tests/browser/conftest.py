@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
+from tests.browser.chromium import find_chromium, launch
 from tests.browser.fake_service import FakeService
-
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 # Not wider than a module: Playwright keeps an event loop running, in which no asyncio test could start its own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if not executable:
+    executable = find_chromium()
+    if executable is None:
         reason = "chromium is not installed: install it, or name it in the environment variable CHROMIUM"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        browser = launch(playwright, executable)
         yield browser
         browser.close()
 
@@ -50,9 +41,17 @@ def service(running_service: FakeService) -> FakeService:
     return running_service
 
 
+@pytest.fixture(params=[(1280, 800), (390, 844)], ids=["desktop", "phone"])
+def size(request: pytest.FixtureRequest) -> tuple[int, int]:
+    """Of the window; every test of the page runs in both."""
+    width, height = request.param
+    return width, height
+
+
 @pytest.fixture
-def context(browser: Browser, service: FakeService) -> Iterator[BrowserContext]:
-    context = browser.new_context(base_url=service.url)
+def context(browser: Browser, service: FakeService, size: tuple[int, int]) -> Iterator[BrowserContext]:
+    width, height = size
+    context = browser.new_context(base_url=service.url, viewport={"width": width, "height": height})
     context.set_default_timeout(15_000)
     yield context
     context.close()

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Watcher
+from tests.browser.fake_models import PREVIEW_SIZE, draw
 from tests.browser.fake_service import FakeService
+from tests.browser.gestures import PROMPT, overflow, remember, submit
 
-PROMPT = "a large red circle on a blue background"
-
-
-def submit(page: Page, prompt: str = PROMPT) -> Locator:
-    """Submit a prompt and wait until the service has the job; its card."""
-    expect(page.locator("#generate")).to_be_enabled()
-    page.fill("#prompt", prompt)
-    page.click("#generate")
-    card = page.locator(".job").first
-    expect(card).not_to_have_attribute("data-state", "sending")
-    return card
-
-
-def remember(page: Page, **items: str) -> None:
-    page.evaluate("items => Object.entries(items).forEach(item => localStorage.setItem(...item))", items)
+PREVIEW = f"data:image/png;base64,{base64.b64encode(draw(PREVIEW_SIZE)).decode()}"
 
 
 def test_prompt_becomes_a_picture(page: Page, service: FakeService) -> None:
@@ -35,6 +24,7 @@ def test_prompt_becomes_a_picture(page: Page, service: FakeService) -> None:
     service.step(service.newest, 5)
     expect(card.locator(".state")).to_contain_text("step 5 of 20")
     assert card.locator("progress").evaluate("bar => bar.value / bar.max") == 0.25
+    service.preview(service.newest, PREVIEW)
     preview = card.locator("img.preview")
     expect(preview).to_be_visible()
     assert preview.evaluate("picture => picture.naturalWidth") == 8
@@ -299,13 +289,8 @@ def test_page_links_the_api_reference(page: Page) -> None:
     expect(page.get_by_role("link", name="API reference")).to_have_attribute("href", "docs")
 
 
-def overflow(page: Page) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
-
-
 @pytest.mark.parametrize("arrange", [lambda page: None, lambda page: page.select_option("#model", "sprint")])
-def test_phone_has_no_horizontal_scroll(page: Page, service: FakeService, arrange: Callable[[Page], object]) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
+def test_nothing_is_too_wide(page: Page, service: FakeService, arrange: Callable[[Page], object]) -> None:
     arrange(page)
     assert overflow(page) == 0
     card = submit(page, "w" * 300)

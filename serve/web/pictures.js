@@ -1,0 +1,52 @@
+/** Pictures of the service in this page: shown and saved, also where a key is needed, which no <img> can send. */
+
+import { fetchBlob, imageAddress, imageLink } from "./api.js";
+import { recallApiKey } from "./storage.js";
+
+const KEPT_MS = 60_000; // until the browser has surely begun to save
+
+/**
+ * Shows a picture. Where it cannot be fetched from here, as in a bucket that hands it out itself, a signed link does.
+ *
+ * @param {HTMLImageElement} element where
+ * @param {string} address of the image or its thumbnail
+ * @param {string} id of the image
+ */
+export async function showPicture(element, address, id) {
+  if (!recallApiKey()) {
+    element.src = address;
+    return;
+  }
+  try {
+    const source = URL.createObjectURL(await fetchBlob(address));
+    element.addEventListener("load", () => URL.revokeObjectURL(source), { once: true });
+    element.src = source;
+  } catch {
+    element.src = await imageLink(id).then(({ url }) => url, () => address);
+  }
+}
+
+/** Saves an image as a file. */
+export async function savePicture(image) {
+  if (recallApiKey()) saveBlob(await fetchBlob(imageAddress(image.id)), fileName(image));
+  else save(imageAddress(image.id), fileName(image));
+}
+
+/** Saves what was fetched as a file. */
+export function saveBlob(blob, name) {
+  const address = URL.createObjectURL(blob);
+  save(address, name);
+  setTimeout(() => URL.revokeObjectURL(address), KEPT_MS);
+}
+
+function save(address, name) {
+  const anchor = document.createElement("a");
+  anchor.href = address;
+  anchor.download = name;
+  anchor.click();
+}
+
+/** What its file is called: by the seed, which makes it again. */
+export function fileName({ id, settings = {} }) {
+  return `cyberimage-${settings.seed ?? id}.${{ jpeg: "jpg" }[settings.output_format] ?? settings.output_format ?? "png"}`;
+}
