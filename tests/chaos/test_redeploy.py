@@ -1,0 +1,42 @@
+"""A redeploy under load: no request fails, and no job has to begin again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from ray._common.test_utils import wait_for_condition
+
+from tests.chaos.aftermath import survey, wait_for_quiet
+from tests.chaos.load import Load
+from tests.chaos.served import Role, ServedCluster
+
+SETTINGS = {"catalog": "configs/cpu.yaml", "ingress_replicas": 2}
+CHANGED = SETTINGS | {"dispatch": {"poll_seconds": 1.5}}
+REDEPLOY_SECONDS = 180
+
+
+@pytest.mark.timeout(600)
+def test_jobs_and_requests_do_not_notice_a_redeploy(tmp_path: Path):
+    cluster = ServedCluster(tmp_path, SETTINGS)
+    try:
+        cluster.start()
+        old = {role: set(cluster.pids(role)) for role in (Role.MODEL, Role.INGRESS)}
+        load = Load(cluster.url, jobs=80, every_seconds=0.4, seed=7)
+        load.start()
+        wait_for_condition(lambda: len(load.accepted) > 8, timeout=60)
+        cluster.redeploy(CHANGED)
+
+        def is_replaced() -> bool:
+            return all(new and not new & old[role] for role in old if (new := set(cluster.pids(role))) is not None)
+
+        wait_for_condition(is_replaced, timeout=REDEPLOY_SECONDS, retry_interval_ms=200)
+        load.join()
+        wait_for_quiet(cluster.url)
+        jobs = survey(cluster.url, list(load.accepted)).jobs
+        assert load.refusals == []
+        assert {job["status"] for job in jobs.values()} == {"completed"}
+        assert httpx.get(f"{cluster.url}/health").status_code == 200
+    finally:
+        cluster.stop()
