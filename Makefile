@@ -20,6 +20,9 @@ test: $(VENV)/.ready-to-test ## install what is missing and run every test
 test-unit: $(VENV)/.ready-to-test ## run the fast tests only
 	@$(BIN)/pytest tests/unit $(ARGS)
 
+fuzz: $(VENV)/.ready-to-test ## send 10,000 requests made from the OpenAPI document, right and wrong ones
+	@$(BIN)/pip install --quiet --constraint constraints.txt schemathesis && $(BIN)/python -m benchmarks.fuzz_api $(ARGS)
+
 lint: $(VENV)/.ready-to-test ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -30,6 +33,9 @@ setup: $(VENV)/.ready-to-test ## install everything a contributor needs
 
 model: $(VENV)/.ready-to-test ## train the built-in model anew (hours; goes on where it stopped)
 	@$(BIN)/python -m models.training.train
+
+screenshots: $(VENV)/.ready-to-test ## take the pictures of the page for the documentation (needs Chromium)
+	@$(BIN)/python -m tests.browser.screenshots
 
 adherence: $(VENV)/.ready-to-test ## measure how well the built-in model does what prompts say
 	@$(BIN)/python -m models.training.adherence
@@ -43,4 +49,4 @@ $(VENV)/.ready-to-run: pyproject.toml constraints.txt scripts/setup
 $(VENV)/.ready-to-test: pyproject.toml constraints.txt scripts/setup
 	@scripts/setup "$(PYTHON)" "$(VENV)" test
 
-.PHONY: help run test test-unit lint format setup model adherence clean
+.PHONY: help run test test-unit fuzz lint format setup model screenshots adherence clean

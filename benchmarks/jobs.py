@@ -30,6 +30,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.database import Database
+from deployments.jobs.limits import QueueLimits
 from deployments.jobs.records import GenerationSettings, JobRequest, JobState
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import jobs, lanes, tallies
@@ -38,7 +39,7 @@ from tests.postgresql import PostgresqlServer, find_programs
 MODEL = "tiny"
 LEASE = timedelta(seconds=60)
 SETTINGS = GenerationSettings(num_images=1, num_inference_steps=20, guidance_scale=7.5, width=512, height=512, seed=1)
-UNLIMITED = 2**31 - 1
+UNLIMITED = QueueLimits(total=2**31 - 1)
 
 Times = defaultdict[str, list[float]]
 
