@@ -74,7 +74,7 @@ async def test_server_that_only_reads(postgresql, databases):
 async def test_database_that_breaks_while_it_is_open(databases):
     url = databases.empty()
     store = await JobStore.open(url)
-    databases.execute(url, "DROP TABLE images")
+    databases.execute(url, "DROP TABLE images CASCADE")
     with pytest.raises(StoreUnavailableError, match='relation "images" does not exist') as error:
         await store.get_image("a")
     assert "SELECT" not in str(error.value)
