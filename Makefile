@@ -23,6 +23,9 @@ test-unit: $(VENV)/.ready-to-test ## run the fast tests only
 fuzz: $(VENV)/.ready-to-test ## send 10,000 requests made from the OpenAPI document, right and wrong ones
 	@$(BIN)/pip install --quiet --constraint constraints.txt schemathesis && $(BIN)/python -m benchmarks.fuzz_api $(ARGS)
 
+chaos: $(VENV)/.ready-to-test ## kill everything under a load of 200 jobs, and report (a quarter of an hour)
+	@CHAOS_JOBS=200 $(BIN)/pytest tests/chaos -s $(ARGS)
+
 lint: $(VENV)/.ready-to-test ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -49,4 +52,4 @@ $(VENV)/.ready-to-run: pyproject.toml constraints.txt scripts/setup
 $(VENV)/.ready-to-test: pyproject.toml constraints.txt scripts/setup
 	@scripts/setup "$(PYTHON)" "$(VENV)" test
 
-.PHONY: help run test test-unit fuzz lint format setup model screenshots adherence clean
+.PHONY: help run test test-unit chaos fuzz lint format setup model screenshots adherence clean

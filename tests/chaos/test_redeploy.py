@@ -1,4 +1,4 @@
-"""A redeploy under load: no request fails, and no job has to begin again."""
+"""A redeploy under load: no request fails, and every job is completed."""
 
 from __future__ import annotations
 
