@@ -38,7 +38,7 @@ from deployments.jobs.store import Clock, JobStore, utc_now
 from deployments.jobs.views import JobView
 from deployments.jobs.wakeups import Wakeups
 from deployments.measuring import note_queue, repeat
-from deployments.model_state import ModelCondition, ModelConditions
+from deployments.model_state import ModelConditions
 from deployments.previews import Previews
 from deployments.rate_windows import RateWindows
 from deployments.settings import WebhookSettings
@@ -46,6 +46,7 @@ from deployments.step_rates import StepRates
 from deployments.tracker_administration import TrackerAdministration
 from deployments.tracker_choices import ModelChoices, TrackerChoices
 from deployments.tracker_gallery import TrackerGallery
+from deployments.tracker_models import TrackerModels
 from deployments.tracker_protection import TrackerProtection
 from deployments.tracker_settings import TrackerSettings, fingerprint
 from deployments.webhooks import Courier
@@ -67,7 +68,7 @@ def _topic(job_id: str) -> str:
     return f"job/{job_id}"
 
 
-class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, TrackerChoices):
+class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, TrackerChoices, TrackerModels):
     """The job store behind an actor, with long polls and a reaper.
 
     The store is opened by the first call that needs it, so that the actor is up even where its database is not. Every
@@ -178,14 +179,6 @@ class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, Track
         else:
             database = "ok"
         return {"fingerprint": fingerprint(self._settings), "pid": os.getpid(), "database": database}
-
-    async def announce_model(self, model_id: str, fingerprint: str, load_failure: str) -> None:
-        """Note what a copy of a model says of itself, as :meth:`ModelConditions.note`; kept in memory only."""
-        self._models.note(model_id, fingerprint, load_failure)
-
-    async def model_conditions(self, fingerprints: Mapping[str, str]) -> dict[str, ModelCondition]:
-        """Return the condition of each model of a catalog, by its entries' fingerprints."""
-        return self._models.of(fingerprints)
 
     async def submit(self, job_id: str, request: JobRequest, of_key: KeyLimits = NO_LIMITS) -> Job:
         """Put a job into the queue, or return the one that already has this id; within its key's limits."""

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from deployments.jobs.administration import Removable, RetentionLimits
 from deployments.jobs.audit import AuditPage
 from deployments.jobs.records import JobState
-from deployments.jobs.store import JobStore
 from deployments.jobs.store_administration import StoreAdministration
+from deployments.tracker_part import TrackerPart
 
 
-class TrackerAdministration:
+class TrackerAdministration(TrackerPart):
     """Each method raises what the method of :class:`StoreAdministration` with its name raises."""
-
-    async def _store(self) -> JobStore:
-        raise NotImplementedError
 
     async def _administration(self) -> StoreAdministration:
         return (await self._store()).administration

@@ -9,16 +9,13 @@ from deployments.jobs.gallery import GalleryFilter, GalleryPage, TagCount
 from deployments.jobs.holdings import Holding
 from deployments.jobs.lineage import Lineage
 from deployments.jobs.records import Image
-from deployments.jobs.store import JobStore
 from deployments.jobs.store_gallery import StoreGallery
 from deployments.jobs.upkeep import ImageBatch, RunningJob
+from deployments.tracker_part import TrackerPart
 
 
-class TrackerGallery:
+class TrackerGallery(TrackerPart):
     """Each method raises what that of :class:`StoreGallery` with its name raises, or, of ``gallery_page``, ``page``."""
-
-    async def _store(self) -> JobStore:
-        raise NotImplementedError
 
     async def _gallery(self) -> StoreGallery:
         return (await self._store()).gallery
@@ -28,17 +25,6 @@ class TrackerGallery:
     ) -> GalleryPage:
         """Return a page of the gallery, newest first."""
         return await (await self._gallery()).page(wanted, page, limit, cursor)
-
-    async def list_images(
-        self,
-        page: int = 1,
-        limit: int = 20,
-        search: str = "",
-        model_id: str | None = None,
-        client: str | None = None,
-    ) -> GalleryPage:
-        """Return a page of the gallery, newest first."""
-        return await (await self._store()).list_images(page, limit, search, model_id, client)
 
     async def find_images(self, image_ids: Sequence[str]) -> list[Image]:
         """Return those of some images that there are, in the order of the ids."""

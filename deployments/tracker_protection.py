@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from deployments.jobs.api_keys import ApiKey, NewKey
-from deployments.jobs.store import JobStore
 from deployments.jobs.store_keys import StoreKeys
 from deployments.rate_windows import RateWindow, RateWindows
+from deployments.tracker_part import TrackerPart
 
 
-class TrackerProtection:
+class TrackerProtection(TrackerPart):
     """Each method raises what the method of :class:`StoreKeys` with its name raises."""
 
     _windows: RateWindows
-
-    async def _store(self) -> JobStore:
-        raise NotImplementedError
 
     async def _keys(self) -> StoreKeys:
         return (await self._store()).keys

@@ -63,7 +63,7 @@ class Outbox:
         )
 
     async def claim(self, most: int, lease: timedelta) -> list[Delivery]:
-        """See :meth:`JobStore.claim_deliveries`."""
+        """See :meth:`StoreDeliveries.claim`."""
         due = (
             select(webhooks.c.id)
             .where(webhooks.c.state == WebhookState.DUE, webhooks.c.due_at <= self.change.now)
@@ -89,7 +89,7 @@ class Outbox:
         await self._end(delivery, state=WebhookState.DELIVERED, last_error="")
 
     async def failed(self, delivery: Delivery, reason: str, pause: timedelta | None) -> None:
-        """See :meth:`JobStore.delivery_failed`."""
+        """See :meth:`StoreDeliveries.failed`."""
         if pause is None:
             await self._end(delivery, state=WebhookState.DEAD, last_error=reason)
         else:

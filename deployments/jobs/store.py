@@ -18,13 +18,11 @@ from deployments.jobs.counts import DetailedCounts, QueueCounts, count_by_state,
 from deployments.jobs.database import Database
 from deployments.jobs.deadlines import Deadline, Deadlines, next_deadline
 from deployments.jobs.exceptions import JobError
-from deployments.jobs.gallery import GalleryFilter, GalleryPage
 from deployments.jobs.images import Images
 from deployments.jobs.inputs import Inputs
 from deployments.jobs.ledger import Ledger, Moves
 from deployments.jobs.limits import QueueLimits
 from deployments.jobs.listing import JobFilter, JobPage, job_page
-from deployments.jobs.outbox import Delivery, Outbox, next_due
 from deployments.jobs.queue import Queue, known, queue_position
 from deployments.jobs.records import (
     Claim,
@@ -41,6 +39,7 @@ from deployments.jobs.records import (
 from deployments.jobs.rows import find_job, job_of
 from deployments.jobs.schema import upgrade
 from deployments.jobs.store_administration import StoreAdministration
+from deployments.jobs.store_deliveries import StoreDeliveries
 from deployments.jobs.store_gallery import StoreGallery
 from deployments.jobs.store_keys import StoreKeys
 from deployments.jobs.tables import jobs
@@ -74,6 +73,7 @@ class JobStore:
         self._backoff = backoff
         self._on_moves = on_moves
         self.administration = StoreAdministration(database, self._change, self._now)
+        self.deliveries = StoreDeliveries(database, self._change, self._now)
         self.gallery = StoreGallery(database, self._change, self._now)
         self.keys = StoreKeys(database, self._change, self._now)
 
@@ -335,27 +335,6 @@ class JobStore:
         """
         return await self._database.read(lambda connection: jobs_of_clients(connection, ended_since))
 
-    async def claim_deliveries(self, most: int, lease: timedelta) -> list[Delivery]:
-        """Take up to ``most`` calls that are due; they are nobody else's until the lease has lapsed."""
-        return await self._change(lambda change: Outbox(change).claim(most, lease))
-
-    async def delivered(self, delivery: Delivery) -> None:
-        """Note that a call was made; nothing where its lease had lapsed and somebody else has it."""
-        await self._change(lambda change: Outbox(change).delivered(delivery))
-
-    async def delivery_failed(self, delivery: Delivery, reason: str, pause: timedelta | None) -> None:
-        """Note that a call failed, and is due again after a pause, or given up (None); else as :meth:`delivered`."""
-        await self._change(lambda change: Outbox(change).failed(delivery, reason, pause))
-
-    async def seconds_to_delivery(self) -> float | None:
-        """Return in how many seconds the next call is due; None where none is."""
-
-        async def work(connection: AsyncConnection) -> float | None:
-            due = await next_due(connection)
-            return None if due is None else (due - await self._now(connection)).total_seconds()
-
-        return await self._database.read(work)
-
     async def add_input(self, new: NewInput) -> Input:
         """Keep the record of a picture that a client sent, or return the one that already has its id."""
         return await self._change(lambda change: Inputs(change.connection).add(new, change.now))
@@ -371,25 +350,6 @@ class JobStore:
             UnknownPictureError: There is none with this id.
         """
         return await self._database.read(lambda connection: Inputs(connection).picture(picture_id))
-
-    async def list_images(
-        self,
-        page: int = 1,
-        limit: int = 20,
-        search: str = "",
-        model_id: str | None = None,
-        client: str | None = None,
-    ) -> GalleryPage:
-        """Return a page of the gallery, newest first.
-
-        Args:
-            page: From 1.
-            limit: Images on a page.
-            search: Words; each must occur in the prompt or the model id, in whatever case.
-            model_id: Only images of this model.
-            client: Only images of this client's jobs.
-        """
-        return await self.gallery.page(GalleryFilter(search, model_id, client), page, limit)
 
     async def _change(self, work: Callable[[Change], Awaitable[Result]]) -> Result:
         async def once(connection: AsyncConnection) -> tuple[Result, Moves]:

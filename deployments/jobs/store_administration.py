@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,36 +20,14 @@ from deployments.jobs.attempts import Attempts
 from deployments.jobs.audit import Action, Audit, AuditPage, audit_page
 from deployments.jobs.backoff import NO_PAUSES
 from deployments.jobs.change import Change
-from deployments.jobs.database import Database
 from deployments.jobs.records import JobState
+from deployments.jobs.store_part import StorePart
 
 Result = TypeVar("Result")
 
 
-class Transact(Protocol):
-    """Carries out what changes jobs, in a transaction."""
-
-    async def __call__(self, work: Callable[[Change], Awaitable[Result]]) -> Result:
-        """Return what the work returns."""
-
-
-class StoreAdministration:
-    """The part of :class:`JobStore` for those who look after many jobs; what holds there holds here.
-
-    Every change names in the audit record who made it.
-
-    Args:
-        database: For what only reads.
-        change: The store's transactions.
-        now: The store's time.
-    """
-
-    def __init__(
-        self, database: Database, change: Transact, now: Callable[[AsyncConnection], Awaitable[datetime]]
-    ) -> None:
-        self._database = database
-        self._change = change
-        self._now = now
+class StoreAdministration(StorePart):
+    """For those who look after many jobs; every change names in the audit record who made it."""
 
     async def pause(self, model_id: str, who: str) -> None:
         """Let no job of a model be claimed any more; those that run go on, those that wait keep waiting."""

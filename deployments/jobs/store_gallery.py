@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.audit import Action, Audit
 from deployments.jobs.change import Change
-from deployments.jobs.database import Database
 from deployments.jobs.gallery import Gallery, GalleryFilter, GalleryPage, TagCount
 from deployments.jobs.holdings import Holding, list_holdings
 from deployments.jobs.images import Images
 from deployments.jobs.lineage import Lineage, lineage_of
 from deployments.jobs.records import Image
-from deployments.jobs.store_administration import Transact
+from deployments.jobs.store_part import StorePart
 from deployments.jobs.upkeep import (
     ImageBatch,
     RunningJob,
@@ -27,21 +26,8 @@ from deployments.jobs.upkeep import (
 )
 
 
-class StoreGallery:
-    """The part of :class:`JobStore` for images; what holds there holds here.
-
-    Args:
-        database: For what only reads.
-        change: The store's transactions.
-        now: The store's time.
-    """
-
-    def __init__(
-        self, database: Database, change: Transact, now: Callable[[AsyncConnection], Awaitable[datetime]]
-    ) -> None:
-        self._database = database
-        self._change = change
-        self._now = now
+class StoreGallery(StorePart):
+    """Images: pages of them, marks, lineage, upkeep."""
 
     async def page(
         self, wanted: GalleryFilter, page: int = 1, limit: int = 20, cursor: str | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,30 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from deployments.jobs.api_keys import ApiKey, NewKey
 from deployments.jobs.audit import Action, Audit
 from deployments.jobs.change import Change
-from deployments.jobs.database import Database
 from deployments.jobs.exceptions import UnknownKeyError
 from deployments.jobs.lanes import upsert
-from deployments.jobs.store_administration import Transact
+from deployments.jobs.store_part import StorePart
 from deployments.jobs.tables import api_keys, shared_secrets
 
 USE_NOTED_EVERY = timedelta(minutes=10)
 
 
-class StoreKeys:
-    """The part of :class:`JobStore` that is about API keys; what holds there holds here.
-
-    Args:
-        database: For what only reads.
-        change: The store's transactions.
-        now: The store's time.
-    """
-
-    def __init__(
-        self, database: Database, change: Transact, now: Callable[[AsyncConnection], Awaitable[datetime]]
-    ) -> None:
-        self._database = database
-        self._change = change
-        self._now = now
+class StoreKeys(StorePart):
+    """API keys, and secrets that all who use the database share."""
 
     async def add(self, key_id: str, key_hash: str, new: NewKey, who: str) -> ApiKey:
         """Keep a new key, or return the one that already has this id.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from ray._common.test_utils import wait_for_condition
 
 from tests.chaos.load import Order, fetch
 from tests.chaos.storm import Storm, Strike
@@ -51,13 +51,12 @@ class Aftermath:
 
 def wait_for_quiet(url: str) -> None:
     """Wait until no job waits or runs."""
-    deadline = time.monotonic() + QUIET_SECONDS
-    while True:
+
+    def is_quiet() -> bool:
         counts = fetch(url, "/api/queue").json()
-        if counts["pending"] == counts["processing"] == 0:
-            return
-        assert time.monotonic() < deadline, counts
-        time.sleep(0.5)
+        return bool(counts["pending"] == counts["processing"] == 0)
+
+    wait_for_condition(is_quiet, timeout=QUIET_SECONDS, retry_interval_ms=500)
 
 
 def survey(url: str, job_ids: Sequence[str]) -> Aftermath:

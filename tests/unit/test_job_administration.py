@@ -9,6 +9,7 @@ import pytest
 from deployments.jobs.administration import RetentionLimits
 from deployments.jobs.backoff import Backoff
 from deployments.jobs.exceptions import InvalidCursorError, JobStateError, UnknownJobError
+from deployments.jobs.gallery import GalleryFilter
 from deployments.jobs.listing import JobFilter
 from deployments.jobs.records import JobState, PriorityClass
 from deployments.jobs.store import JobStore
@@ -164,7 +165,7 @@ class TestClear:
         assert [await store.administration.remove(["a", "c", "nobody"], "eve") for _ in range(2)] == [1, 0]
         with pytest.raises(UnknownJobError):
             await store.get("a")
-        assert (await store.list_images()).total == 1
+        assert (await store.gallery.page(GalleryFilter())).total == 1
         counts = await store.counts()
         assert (counts.completed, counts.pending, counts.total) == (1, 1, 2)
         assert await actions(store) == [("eve", "clear", None, None, {"state": "completed", "jobs": 1})]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deployments.jobs.exceptions import UnknownImageError
+from deployments.jobs.gallery import GalleryFilter
 from deployments.jobs.records import JobState
 from deployments.jobs.store import JobStore
 from tests.unit.job_samples import claimed, image, processing, state, submitted
@@ -30,7 +31,7 @@ class TestImages:
 
     async def test_pages_are_newest_first_and_do_not_overlap(self, store):
         await self.make(store, a="one", b="two", c="three")
-        pages = [await store.list_images(page, limit=2) for page in (1, 2, 3)]
+        pages = [await store.gallery.page(GalleryFilter(), page, limit=2) for page in (1, 2, 3)]
         assert [[found.id for found in page.images] for page in pages] == [["c-0", "b-0"], ["a-0"], []]
         assert {page.total for page in pages} == {3}
 
@@ -51,14 +52,14 @@ class TestImages:
     )
     async def test_every_word_must_match_literally(self, store, search, expected):
         await self.make(store, a="a red circle", b="A Red square", c="drei ÄPFEL", d="100%_blue")
-        page = await store.list_images(search=search)
+        page = await store.gallery.page(GalleryFilter(search=search))
         assert {found.job_id for found in page.images} == expected
         assert page.total == len(expected)
 
     async def test_of_one_model(self, store):
         await self.make(store, a="one")
-        assert (await store.list_images(model_id="tiny-v1")).total == 1
-        assert (await store.list_images(model_id="tiny")).total == 0
+        assert (await store.gallery.page(GalleryFilter(model_id="tiny-v1"))).total == 1
+        assert (await store.gallery.page(GalleryFilter(model_id="tiny"))).total == 0
 
 
 class TestCounts:

@@ -9,6 +9,7 @@ import pytest
 
 from deployments.jobs.api_keys import KeyLimits, NewKey, Scope, hash_of, key_id_of, make_key
 from deployments.jobs.exceptions import ClientQueueFullError, DailyLimitError, UnknownKeyError
+from deployments.jobs.gallery import GalleryFilter
 from deployments.jobs.records import JobState
 from deployments.jobs.store import JobStore
 from tests.unit.job_samples import LIMIT, claimed, image, processing, request, submitted
@@ -187,6 +188,6 @@ async def test_images_can_be_listed_by_their_owner(store):
         (claim,) = await claimed(store, f"claim of {client}")
         assert await store.complete(client, claim.fence, [image(client)])
 
-    page = await store.list_images(client="ann")
+    page = await store.gallery.page(GalleryFilter(client="ann"))
     assert ([found.id for found in page.images], page.total) == (["ann-0"], 1)
-    assert (await store.list_images()).total == 2
+    assert (await store.gallery.page(GalleryFilter())).total == 2

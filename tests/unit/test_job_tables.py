@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 
 from deployments.jobs.database import Database
 from deployments.jobs.exceptions import StoreUnavailableError
+from deployments.jobs.gallery import GalleryFilter
 from deployments.jobs.records import JobState
 from deployments.jobs.schema import MIGRATIONS, migrate
 from deployments.jobs.store import JobStore
@@ -145,9 +146,8 @@ async def test_jobs_of_an_earlier_revision_go_on(url, databases, revision, clock
         assert [claim.job_id for claim in await claimed(store, "1", 3)] == ["a2", "b2", "a4"]
         assert await store.complete("b1", 1, [image("b1")])
         if revision < "0007":
-            assert [found.id for found in (await store.list_images(search="red tiny", model_id="tiny")).images] == [
-                "b1-0", "a1-0"
-            ]  # fmt: skip
+            page = await store.gallery.page(GalleryFilter(search="red tiny", model_id="tiny"))
+            assert [found.id for found in page.images] == ["b1-0", "a1-0"]
             assert [(held.client, held.images, held.bytes) for held in await store.gallery.usage()] == [
                 ("ann", 1, 3), ("bob", 1, 3)
             ]  # fmt: skip

@@ -112,12 +112,12 @@ class TestOutbox:
     ):
         await ended(store, receiver.url())
         courier = make_courier()
-        (delivery,) = await store.claim_deliveries(1, courier._lease)
+        (delivery,) = await store.deliveries.claim(1, courier._lease)
         assert await courier.deliver_due() == 0
 
         clock.advance(minutes=1)
         assert await courier.deliver_due() == 1
-        await store.delivery_failed(delivery, "Too late.", None)
+        await store.deliveries.failed(delivery, "Too late.", None)
         assert (await webhook(store)).state is WebhookState.DELIVERED
 
 
@@ -192,7 +192,7 @@ class TestFailure:
         await ended(store, receiver.url())
         courier = make_courier(first_pause_seconds=10)
         await courier.deliver_due()
-        first = await store.seconds_to_delivery()
+        first = await store.deliveries.seconds_to_next()
         told = await webhook(store)
         assert (told.state, told.attempts) == (WebhookState.DUE, 1)
         assert told.last_error == "The receiver answered 503."
@@ -201,7 +201,7 @@ class TestFailure:
 
         clock.advance(seconds=first)
         await courier.deliver_due()
-        assert 10 <= await store.seconds_to_delivery() <= 30
+        assert 10 <= await store.deliveries.seconds_to_next() <= 30
         clock.advance(seconds=30)
         await courier.deliver_due()
         assert (await webhook(store)).state is WebhookState.DELIVERED
@@ -217,7 +217,7 @@ class TestFailure:
         told = await webhook(store)
         assert (told.state, told.attempts, told.last_error) == (WebhookState.DEAD, 3, "The receiver answered 503.")
         assert len(receiver.calls) == 3
-        assert await store.seconds_to_delivery() is None
+        assert await store.deliveries.seconds_to_next() is None
 
     async def test_a_redirect_is_not_followed(self, store, receiver, make_courier):
         receiver.answers = [f"HTTP/1.1 307 Moved\r\nLocation: {receiver.url()}\r\nContent-Length: 0\r\n\r\n".encode()]

@@ -20,6 +20,7 @@ from serve.api.byte_range import respond_with_image
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.bodies import DoneAnswer, LinkAnswer, image_path
 from serve.api.cyberimage.parameters import Behind, Caller, OwnImage
+from serve.api.entity_tags import tags_of
 from serve.api.errors import InvalidRequestError
 from serve.services import Services
 
@@ -49,7 +50,7 @@ async def image_bytes(
 ) -> Response:
     """The bytes of an image. They never change, so a browser may keep them."""
     headers = _lasting(behind, image.sha256)
-    if if_none_match is not None and _names(if_none_match, image.sha256):
+    if {image.sha256, "*"} & tags_of(if_none_match or ""):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     if (url := await behind.storage.public_url(image.key)) is not None:
         return _elsewhere(behind, url)
@@ -83,7 +84,7 @@ async def image_thumbnail(
     if size not in THUMBNAIL_SIZES:
         raise InvalidRequestError(f"size: {size} is not possible; it is {' or '.join(map(str, THUMBNAIL_SIZES))}.")
     tag = f"{image.sha256}-{size}"
-    if if_none_match is not None and _names(if_none_match, tag):
+    if {tag, "*"} & tags_of(if_none_match or ""):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=_lasting(behind, tag))
     key = thumbnail_key(image.key, size)
     if (url := await behind.storage.public_url(key)) is not None:
@@ -106,11 +107,6 @@ def _elsewhere(behind: Services, url: str) -> Response:
     """A browser may keep the address for half of its life, so that what it leads to is still there to the last."""
     kept = f"private, max-age={behind.settings.storage.url_seconds // 2}"
     return RedirectResponse(url, headers={"Cache-Control": kept})
-
-
-def _names(if_none_match: str, wanted: str) -> bool:
-    tags = {tag.strip().removeprefix("W/").strip('"') for tag in if_none_match.split(",")}
-    return wanted in tags or "*" in tags
 
 
 @router.get(
