@@ -76,7 +76,7 @@ async def usage(behind: Behind, who: Who) -> UsageAnswer:
     "/api/storage/sweep",
     dependencies=[ADMINISTERS],
     tags=["admin"],
-    responses={200: examples.answer(shown.SWEEP), **answers.DOWN},
+    responses={200: examples.answer(shown.SWEEP), **answers.BAD_QUERY, **answers.DOWN},
 )
 async def sweep_storage(
     behind: Behind, after: Annotated[str, Query(max_length=255, description="`next_after` of the request before.")] = ""
