@@ -10,7 +10,7 @@ from deployments.jobs.holdings import Holding
 from deployments.jobs.lineage import Lineage
 from deployments.jobs.records import Image
 from deployments.jobs.store_gallery import StoreGallery
-from deployments.jobs.upkeep import ImageBatch, RunningJob
+from deployments.jobs.upkeep import BegunJob, ImageBatch
 from deployments.tracker_part import TrackerPart
 
 
@@ -62,9 +62,9 @@ class TrackerGallery(TrackerPart):
         """Return those of some ids that are those of an image or an input."""
         return await (await self._gallery()).known_ids(ids)
 
-    async def running_jobs(self) -> list[RunningJob]:
-        """Return the jobs that run."""
-        return await (await self._gallery()).running_jobs()
+    async def begun_jobs(self) -> list[BegunJob]:
+        """Return the jobs that were claimed and have not ended."""
+        return await (await self._gallery()).begun_jobs()
 
     async def images_after(self, last: int, limit: int) -> ImageBatch:
         """Return up to ``limit`` images behind the ``last`` of an earlier batch."""

@@ -12,10 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
 from deployments.jobs.records import Image
-from deployments.jobs.upkeep import ImageBatch, RunningJob
+from deployments.jobs.upkeep import BegunJob, ImageBatch
 from deployments.storage.base import MissingObjectError, Storage, StoredObject
 from deployments.storage.image_file import image_id
-from deployments.storage.local import LocalStorage
 from deployments.upkeep_settings import UpkeepSettings
 
 _T = TypeVar("_T")
@@ -35,7 +34,7 @@ class UpkeepRecords(Protocol):
     async def known_ids(self, ids: Sequence[str]) -> set[str]:
         """See :class:`StoreGallery`."""
 
-    async def running_jobs(self) -> list[RunningJob]:
+    async def begun_jobs(self) -> list[BegunJob]:
         """See :class:`StoreGallery`."""
 
     async def images_after(self, last: int, limit: int) -> ImageBatch:
@@ -114,19 +113,18 @@ class Sweep:
         age = timedelta(seconds=self._settings.input_seconds)
         while forgotten := await self._records.forget_unused_inputs(age, _BATCH):
             self.outcome.inputs += forgotten
-        if isinstance(self._storage, LocalStorage):
-            self.outcome.unfinished += await self._storage.sweep_unfinished(self._grace)
+        self.outcome.unfinished += await self._storage.sweep_unfinished(self._grace)
 
     async def remove_orphans(self, page: Sequence[StoredObject]) -> None:
-        """Remove those of some files that are old and belong to no image, no input and no job that runs."""
+        """Remove those of some files that are old and belong to no image, no input and no job that has begun."""
         self.outcome.files += len(page)
         before = self._now() - self._grace
         old = [each for each in page if each.modified < before]
         if not old:
             return
-        # Running jobs first: the images of one that ends in between have their records by then.
-        running = await self._records.running_jobs()
-        made = {image_id(job.job_id, index) for job in running for index in range(job.num_images)}
+        # Jobs first: the images of one that ends in between have their records by then.
+        begun = await self._records.begun_jobs()
+        made = {image_id(job.job_id, index) for job in begun for index in range(job.num_images)}
         known = await self._records.known_ids(list({_identity(each.key) for each in old}))
         for each in old:
             if _identity(each.key) not in known | made:

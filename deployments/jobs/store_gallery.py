@@ -16,13 +16,13 @@ from deployments.jobs.lineage import Lineage, lineage_of
 from deployments.jobs.records import Image
 from deployments.jobs.store_part import StorePart
 from deployments.jobs.upkeep import (
+    BegunJob,
     ImageBatch,
-    RunningJob,
     begin_chore,
+    begun_jobs,
     forget_unused_inputs,
     images_after,
     known_ids,
-    running_jobs,
 )
 
 
@@ -106,9 +106,9 @@ class StoreGallery(StorePart):
         """Return those of some ids that are those of an image or an input."""
         return await self._database.read(lambda connection: known_ids(connection, ids))
 
-    async def running_jobs(self) -> list[RunningJob]:
-        """Return the jobs that run."""
-        return await self._database.read(running_jobs)
+    async def begun_jobs(self) -> list[BegunJob]:
+        """Return the jobs that were claimed and have not ended."""
+        return await self._database.read(begun_jobs)
 
     async def images_after(self, last: int, limit: int) -> ImageBatch:
         """Return up to ``limit`` images behind the ``last`` of an earlier batch (0: from the oldest on)."""

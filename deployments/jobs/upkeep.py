@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.lanes import upsert
-from deployments.jobs.records import Image, Record
+from deployments.jobs.records import Image, JobState, Record
 from deployments.jobs.rows import image_of
 from deployments.jobs.tables import RUNS, chores, images, inputs, jobs, sources
 
 
-class RunningJob(Record):
-    """A job whose images may be in storage before their records are."""
+class BegunJob(Record):
+    """A job that has not ended, whose images an attempt may have written before there is a record of them."""
 
     job_id: str
     num_images: int
@@ -37,10 +37,11 @@ async def known_ids(connection: AsyncConnection, ids: Sequence[str]) -> set[str]
     return found
 
 
-async def running_jobs(connection: AsyncConnection) -> list[RunningJob]:
-    """See :meth:`StoreGallery.running_jobs`."""
-    found = await connection.execute(select(jobs.c.id, jobs.c.settings).where(RUNS))
-    return [RunningJob(job_id=job_id, num_images=settings["num_images"]) for job_id, settings in found]
+async def begun_jobs(connection: AsyncConnection) -> list[BegunJob]:
+    """See :meth:`StoreGallery.begun_jobs`."""
+    waits_again = and_(jobs.c.state == JobState.PENDING, jobs.c.attempts > 0)
+    found = await connection.execute(select(jobs.c.id, jobs.c.settings).where(or_(RUNS, waits_again)))
+    return [BegunJob(job_id=job_id, num_images=settings["num_images"]) for job_id, settings in found]
 
 
 async def images_after(connection: AsyncConnection, last: int, limit: int) -> ImageBatch:

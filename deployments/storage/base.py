@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 # An image file, or a thumbnail of one: its longest side stands before the extension.
@@ -115,6 +115,16 @@ class Storage(Protocol):
 
         Raises:
             StorageError: They could not be listed.
+        """
+
+    async def sweep_unfinished(self, older_than: timedelta) -> int:
+        """Remove what processes that died while writing left behind, and return how many files that were.
+
+        Args:
+            older_than: Age of the files to remove; longer than any write takes.
+
+        Raises:
+            StorageError: They could not be listed or removed.
         """
 
     async def public_url(self, key: str) -> str | None:

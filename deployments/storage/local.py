@@ -87,14 +87,7 @@ class LocalStorage:
         return None
 
     async def sweep_unfinished(self, older_than: timedelta) -> int:
-        """Remove what processes that died while writing left behind, and return how many files that were.
-
-        Args:
-            older_than: Age of the files to remove; longer than any write takes.
-
-        Raises:
-            StorageError: They could not be listed or removed.
-        """
+        """Remove the files of unfinished writes; see ``Storage``."""
         return await asyncio.to_thread(self._sweep_unfinished, time.time() - older_than.total_seconds())
 
     def _check(self) -> None:

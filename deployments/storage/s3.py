@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -125,6 +126,10 @@ class S3Storage:
             answer = await self._run(self._list, place)
             yield [found for each in answer.get("Contents", []) if is_key((found := self._stored(each)).key)]
             place = {"ContinuationToken": answer["NextContinuationToken"]} if answer.get("IsTruncated") else None
+
+    async def sweep_unfinished(self, older_than: timedelta) -> int:
+        """Do nothing: an upload in one request is whole or not there."""
+        return 0
 
     async def public_url(self, key: str) -> str | None:
         """Return an address that is valid for some time; see ``Storage``."""

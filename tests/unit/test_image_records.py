@@ -250,7 +250,7 @@ class TestChores:
         await submitted(store, "runs")
         await claimed(store, "runs")
         assert await store.gallery.known_ids(["a-0", "x"]) == {"a-0"}
-        assert [(job.job_id, job.num_images) for job in await store.gallery.running_jobs()] == [("runs", 2)]
+        assert [(job.job_id, job.num_images) for job in await store.gallery.begun_jobs()] == [("runs", 2)]
         batch = await store.gallery.images_after(0, 1)
         rest = await store.gallery.images_after(batch.last, 10)
         assert [found.id for each in (batch, rest) for found in each.images] == ["a-0", "a-1"]

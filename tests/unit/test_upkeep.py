@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from deployments.jobs.records import JobState
 from deployments.storage.base import StoredObject
 from deployments.storage.image_file import image_id, image_key
 from deployments.upkeep import Sweep, Upkeep, damaged_images
@@ -58,6 +59,15 @@ async def test_the_images_of_a_job_that_runs_stay_however_old(service):
     await service.start()
     key = image_key(image_id(job_id, 1), datetime.now(UTC).date(), "png")
     await service.storage.write(key, b"12345")
+    assert (await sweep(service).run()).orphans == 0
+
+
+async def test_the_images_of_a_job_that_waits_for_another_attempt_stay(service):
+    job_id = await service.submit()
+    claim = await service.start()
+    await service.storage.write(image_key(image_id(job_id, 0), datetime.now(UTC).date(), "png"), b"12345")
+    await service.tracker.release(job_id, claim.fence, "gone.")
+    assert (await service.job(job_id)).state is JobState.PENDING
     assert (await sweep(service).run()).orphans == 0
 
 
@@ -126,6 +136,9 @@ async def test_it_runs_by_itself(service):
         """A storage that is asked for its files."""
 
         is_asked = False
+
+        async def sweep_unfinished(self, older_than):
+            return 0
 
         async def pages(self, after=""):
             self.is_asked = True
