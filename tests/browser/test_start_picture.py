@@ -73,7 +73,10 @@ def mask_of(service: FakeService) -> Image.Image:
 
 def test_mask_is_painted_with_the_pointer(started: Page, service: FakeService) -> None:
     started.click("#start-mask")
-    box = started.locator(".stage canvas").bounding_box()
+    canvas = started.locator(".stage canvas")
+    expect(canvas).to_be_focused()
+    canvas.hover()  # waits until it has come to rest
+    box = canvas.bounding_box()
     assert box
     left, top, side = box["x"], box["y"], box["width"]
     started.mouse.move(left + 0.25 * side, top + 0.5 * side)
