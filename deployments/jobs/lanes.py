@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -34,6 +34,10 @@ BLOCK_PLACES = 512
 """Places of a lane that are counted together, so that a position takes few rows of either kind."""
 
 
+JobRow = RowMapping | Mapping[str, Any]
+"""A row of ``jobs``, as it was read or as it was written."""
+
+
 class Lane(NamedTuple):
     """Which lane."""
 
@@ -42,7 +46,7 @@ class Lane(NamedTuple):
     priority: int
 
 
-def lane_of(job: RowMapping) -> Lane:
+def lane_of(job: JobRow) -> Lane:
     """The lane that a job waits in, or would."""
     return Lane(job["model_id"], job["client"], job["priority"])
 

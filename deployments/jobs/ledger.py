@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import RowMapping, Table, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deployments.jobs.lanes import BLOCK_PLACES, Lane, is_in_lane, lane_of, upsert
+from deployments.jobs.lanes import BLOCK_PLACES, JobRow, Lane, is_in_lane, lane_of, upsert
 from deployments.jobs.records import JobState
 from deployments.jobs.tables import blocks, lanes, tallies
 
@@ -59,7 +59,7 @@ class Ledger:
         self._blocks: Counter[tuple[Lane, int]] = Counter()
         self._turns: dict[Lane, int] = {}
 
-    def added(self, job: RowMapping) -> None:
+    def added(self, job: JobRow) -> None:
         """Note a new pending job, which its lane has already counted."""
         self._jobs[JobState.PENDING, job["model_id"]] += 1
         self._blocks[_block_of(job)] += 1
@@ -144,5 +144,5 @@ class Ledger:
         )
 
 
-def _block_of(job: RowMapping) -> tuple[Lane, int]:
+def _block_of(job: JobRow) -> tuple[Lane, int]:
     return lane_of(job), job["place"] // BLOCK_PLACES

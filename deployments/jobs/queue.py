@@ -40,12 +40,12 @@ class Queue:
         rows = [
             self._row(job_id, request, place=places[job_id], retry_of=retry_of) for job_id, request in wanted.items()
         ]
-        added = await self.change.connection.execute(insert(jobs).returning(jobs, sort_by_parameter_order=True), rows)
-        found = added.mappings().all()
-        for row in found:
+        await self.change.connection.execute(insert(jobs), rows)
+        for row in rows:
             self.change.ledger.added(row)
         await self._note_sources(wanted)
-        return [job_of(row) for row in found]
+        # Made from what was written: to read the rows back would cost as much as to write them.
+        return [_new_job(row, wanted[row["id"]]) for row in rows]
 
     async def submit_each(self, submits: Sequence[tuple[str, JobRequest]], limits: QueueLimits) -> list[Job | JobError]:
         """See :meth:`JobStore.submit_each`."""
@@ -155,7 +155,8 @@ class Queue:
             "client": request.client,
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
-            "settings": settings.model_dump(mode="json"),
+            # Without defaults, so that an earlier version at the same database reads what it would have written.
+            "settings": settings.model_dump(mode="json", exclude_defaults=True),
             "search_text": f"{request.prompt}\n{request.model_id}".casefold(),
             "state": JobState.PENDING,
             "total_steps": settings.total_steps,
@@ -168,6 +169,11 @@ class Queue:
             "webhook_url": request.webhook_url,
             **more,
         }
+
+
+def _new_job(row: Mapping[str, Any], request: JobRequest) -> Job:
+    told = {name: row[name] for name in ("id", "state", "total_steps", "expires_at", "retry_of", "created_at")}
+    return Job(request=request, priority=request.priority, **told)
 
 
 async def queue_position(connection: AsyncConnection, job_id: str) -> int | None:
