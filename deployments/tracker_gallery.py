@@ -8,9 +8,9 @@ from datetime import timedelta
 from deployments.jobs.gallery import GalleryFilter, GalleryPage, TagCount
 from deployments.jobs.holdings import Holding
 from deployments.jobs.lineage import Lineage
-from deployments.jobs.records import Image
+from deployments.jobs.records import Image, PictureKind
 from deployments.jobs.store_gallery import StoreGallery
-from deployments.jobs.upkeep import BegunJob, ImageBatch
+from deployments.jobs.upkeep import BegunJob, FileBatch
 from deployments.tracker_part import TrackerPart
 
 
@@ -66,9 +66,9 @@ class TrackerGallery(TrackerPart):
         """Return the jobs that were claimed and have not ended."""
         return await (await self._gallery()).begun_jobs()
 
-    async def images_after(self, last: int, limit: int) -> ImageBatch:
-        """Return up to ``limit`` images behind the ``last`` of an earlier batch."""
-        return await (await self._gallery()).images_after(last, limit)
+    async def files_after(self, kind: PictureKind, last: int, limit: int) -> FileBatch:
+        """Return up to ``limit`` files of a kind behind the ``last`` of an earlier batch."""
+        return await (await self._gallery()).files_after(kind, last, limit)
 
     async def forget_unused_inputs(self, older_than: timedelta, limit: int) -> int:
         """Forget inputs that no job names and that were sent long ago, and return how many."""

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, get_args
 
-from deployments.jobs.records import Image
-from deployments.jobs.upkeep import BegunJob, ImageBatch
+from deployments.jobs.records import PictureKind
+from deployments.jobs.upkeep import BegunJob, FileBatch, KeptFile
 from deployments.storage.base import MissingObjectError, Storage, StoredObject
 from deployments.storage.image_file import image_id
 from deployments.upkeep_settings import UpkeepSettings
@@ -37,7 +37,7 @@ class UpkeepRecords(Protocol):
     async def begun_jobs(self) -> list[BegunJob]:
         """See :class:`StoreGallery`."""
 
-    async def images_after(self, last: int, limit: int) -> ImageBatch:
+    async def files_after(self, kind: PictureKind, last: int, limit: int) -> FileBatch:
         """See :class:`StoreGallery`."""
 
     async def forget_unused_inputs(self, older_than: timedelta, limit: int) -> int:
@@ -134,7 +134,7 @@ class Sweep:
 
     async def find_missing(self) -> None:
         """Find the images whose file is not there."""
-        async for batch in _batches(self._records):
+        async for batch in _batches(self._records, "image"):
             there = await _each(batch, lambda image: self._storage.exists(image.key))
             gone = [image.id for image, is_there in zip(batch, there, strict=True) if not is_there]
             # One that was deleted meanwhile has no record either.
@@ -149,24 +149,25 @@ class Sweep:
         return timedelta(seconds=self._settings.orphan_seconds)
 
 
-async def damaged_images(
+async def damaged_files(
     records: UpkeepRecords, storage: Storage, on_batch: Callable[[int], None] = lambda _: None
 ) -> AsyncIterator[str]:
-    """Read every image file and compare it with its record's checksum; yields a sentence for each that is not right.
+    """Read every image and input, and compare it with its checksum; yields a sentence for each that is not right.
 
     Args:
         records: The records.
         storage: Where the files are.
-        on_batch: Told how many images were looked at, some at a time.
+        on_batch: Told how many files were looked at, some at a time.
 
     Raises:
         StorageError: A file could not be read.
     """
-    async for batch in _batches(records):
-        for problem in await _each(batch, lambda image: _problem_of(storage, image)):
-            if problem:
-                yield problem
-        on_batch(len(batch))
+    for kind in get_args(PictureKind):
+        async for batch in _batches(records, kind):
+            for problem in await _each(batch, lambda file: _problem_of(storage, file)):
+                if problem:
+                    yield problem
+            on_batch(len(batch))
 
 
 class Upkeep:
@@ -221,29 +222,29 @@ def _identity(key: str) -> str:
     return key.rpartition("/")[2].partition(".")[0]
 
 
-async def _batches(records: UpkeepRecords) -> AsyncIterator[list[Image]]:
+async def _batches(records: UpkeepRecords, kind: PictureKind) -> AsyncIterator[list[KeptFile]]:
     last = 0
-    while (batch := await records.images_after(last, _BATCH)).images:
-        yield batch.images
+    while (batch := await records.files_after(kind, last, _BATCH)).files:
+        yield batch.files
         last = batch.last
 
 
-async def _each(images: Sequence[Image], ask: Callable[[Image], Awaitable[_T]]) -> list[_T]:
-    """What is answered for each of some images, some of which are asked for at the same time."""
+async def _each(files: Sequence[KeptFile], ask: Callable[[KeptFile], Awaitable[_T]]) -> list[_T]:
+    """What is answered for each of some files, some of which are asked for at the same time."""
     places = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(image: Image) -> _T:
+    async def one(file: KeptFile) -> _T:
         async with places:
-            return await ask(image)
+            return await ask(file)
 
-    return await asyncio.gather(*map(one, images))
+    return await asyncio.gather(*map(one, files))
 
 
-async def _problem_of(storage: Storage, image: Image) -> str:
+async def _problem_of(storage: Storage, file: KeptFile) -> str:
     try:
-        content = await storage.read(image.key)
+        content = await storage.read(file.key)
     except MissingObjectError:
-        return f"{image.id}: its file {image.key} is not there."
-    if hashlib.sha256(content).hexdigest() != image.sha256:
-        return f"{image.id}: its file {image.key} is damaged: its SHA-256 is not {image.sha256}."
+        return f"{file.id}: its file {file.key} is not there."
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        return f"{file.id}: its file {file.key} is damaged: its SHA-256 is not {file.sha256}."
     return ""

@@ -21,7 +21,7 @@ from deployments.jobs.exceptions import StoreUnavailableError
 from deployments.jobs.store import JobStore
 from deployments.settings import Settings, SettingsError, load_settings
 from deployments.storage.base import Storage, StorageError
-from deployments.upkeep import MOST_TOLD, Sweep, damaged_images
+from deployments.upkeep import MOST_TOLD, Sweep, damaged_files
 from serve.command_session import INTERRUPTED, fail
 
 _Result = TypeVar("_Result")
@@ -48,26 +48,25 @@ def sweep() -> None:
 
 
 def verify(quiet: Quiet = False) -> None:
-    """Read every image and compare it with its checksum; the exit code is 1 where one is missing or damaged."""
+    """Read every image and input and compare it with its checksum; the exit code is 1 where one is missing or wrong."""
 
     async def work(settings: Settings, store: JobStore, storage: Storage) -> None:
-        total = sum(each.images for each in await store.gallery.usage())
-        problems = 0
+        images = sum(each.images for each in await store.gallery.usage())
+        problems = done = 0
         with _progress("Verifying", quiet=quiet) as advance:
-            done = 0
 
             def note(count: int) -> None:
                 nonlocal done
                 done += count
-                advance(done, total)
+                advance(done, max(done, images))  # inputs come after them
 
-            async for problem in damaged_images(store.gallery, storage, note):
+            async for problem in damaged_files(store.gallery, storage, note):
                 problems += 1
                 typer.secho(problem, fg=typer.colors.RED, err=True)
         if problems:
-            fail(f"{problems} of {total} images are missing or damaged")
+            fail(f"{problems} of {done} pictures are missing or damaged")
         if not quiet:
-            typer.echo(f"All {total} images are as they were written")
+            typer.echo(f"All {done} pictures are as they were written")
 
     _run(work)
 

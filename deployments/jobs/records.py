@@ -225,11 +225,14 @@ class Input(NewInput):
     created_at: datetime
 
 
+PictureKind = Literal["image", "input"]
+
+
 class Picture(Record):
     """A picture that a job may start from: an input, or an image that was made here."""
 
     id: str
-    kind: Literal["input", "image"]
+    kind: PictureKind
     key: str
     sha256: str
     width: int

@@ -13,15 +13,15 @@ from deployments.jobs.gallery import Gallery, GalleryFilter, GalleryPage, TagCou
 from deployments.jobs.holdings import Holding, list_holdings
 from deployments.jobs.images import Images
 from deployments.jobs.lineage import Lineage, lineage_of
-from deployments.jobs.records import Image
+from deployments.jobs.records import Image, PictureKind
 from deployments.jobs.store_part import StorePart
 from deployments.jobs.upkeep import (
     BegunJob,
-    ImageBatch,
+    FileBatch,
     begin_chore,
     begun_jobs,
+    files_after,
     forget_unused_inputs,
-    images_after,
     known_ids,
 )
 
@@ -110,9 +110,9 @@ class StoreGallery(StorePart):
         """Return the jobs that were claimed and have not ended."""
         return await self._database.read(begun_jobs)
 
-    async def images_after(self, last: int, limit: int) -> ImageBatch:
-        """Return up to ``limit`` images behind the ``last`` of an earlier batch (0: from the oldest on)."""
-        return await self._database.read(lambda connection: images_after(connection, last, limit))
+    async def files_after(self, kind: PictureKind, last: int, limit: int) -> FileBatch:
+        """Return up to ``limit`` files of a kind behind the ``last`` of an earlier batch (0: from the oldest on)."""
+        return await self._database.read(lambda connection: files_after(connection, kind, last, limit))
 
     async def forget_unused_inputs(self, older_than: timedelta, limit: int) -> int:
         """Forget inputs that no job names and that were sent long ago, and return how many; their bytes stay."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Annotated
 
+from pydantic import Field
 from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.lanes import upsert
-from deployments.jobs.records import Image, JobState, Record
-from deployments.jobs.rows import image_of
+from deployments.jobs.records import JobState, PictureKind, Record
 from deployments.jobs.tables import RUNS, chores, images, inputs, jobs, sources
 
 
@@ -21,12 +22,19 @@ class BegunJob(Record):
     num_images: int
 
 
-class ImageBatch(Record):
-    """Some images, the oldest first."""
+class KeptFile(Record):
+    """The file of an image or of an input, as its record has it."""
 
-    images: list[Image]
-    last: int
-    """Where the next batch begins; of no meaning where there are no images."""
+    id: Annotated[str, Field(description="Of the image or the input.")]
+    key: str
+    sha256: str
+
+
+class FileBatch(Record):
+    """Some files, those with the oldest records first."""
+
+    files: list[KeptFile]
+    last: Annotated[int, Field(description="Where the next batch begins; of no meaning where there are no files.")]
 
 
 async def known_ids(connection: AsyncConnection, ids: Sequence[str]) -> set[str]:
@@ -44,13 +52,14 @@ async def begun_jobs(connection: AsyncConnection) -> list[BegunJob]:
     return [BegunJob(job_id=job_id, num_images=settings["num_images"]) for job_id, settings in found]
 
 
-async def images_after(connection: AsyncConnection, last: int, limit: int) -> ImageBatch:
-    """See :meth:`StoreGallery.images_after`."""
-    found = await connection.execute(
-        select(images).where(images.c.number > last).order_by(images.c.number).limit(limit)
-    )
-    rows = found.mappings().all()
-    return ImageBatch(images=[image_of(row) for row in rows], last=rows[-1]["number"] if rows else last)
+async def files_after(connection: AsyncConnection, kind: PictureKind, last: int, limit: int) -> FileBatch:
+    """See :meth:`StoreGallery.files_after`."""
+    table = images if kind == "image" else inputs
+    kept = select(table.c.number, table.c.id, table.c.key, table.c.sha256)
+    found = await connection.execute(kept.where(table.c.number > last).order_by(table.c.number).limit(limit))
+    rows = found.all()
+    files = [KeptFile(id=row.id, key=row.key, sha256=row.sha256) for row in rows]
+    return FileBatch(files=files, last=rows[-1].number if rows else last)
 
 
 async def forget_unused_inputs(connection: AsyncConnection, before: datetime, limit: int) -> int:

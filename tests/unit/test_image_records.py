@@ -251,7 +251,7 @@ class TestChores:
         await claimed(store, "runs")
         assert await store.gallery.known_ids(["a-0", "x"]) == {"a-0"}
         assert [(job.job_id, job.num_images) for job in await store.gallery.begun_jobs()] == [("runs", 2)]
-        batch = await store.gallery.images_after(0, 1)
-        rest = await store.gallery.images_after(batch.last, 10)
-        assert [found.id for each in (batch, rest) for found in each.images] == ["a-0", "a-1"]
-        assert (await store.gallery.images_after(rest.last, 10)).images == []
+        batch = await store.gallery.files_after("image", 0, 1)
+        rest = await store.gallery.files_after("image", batch.last, 10)
+        assert [found.id for each in (batch, rest) for found in each.files] == ["a-0", "a-1"]
+        assert (await store.gallery.files_after("image", rest.last, 10)).files == []

@@ -10,7 +10,7 @@ import pytest
 from deployments.jobs.records import JobState
 from deployments.storage.base import StoredObject
 from deployments.storage.image_file import image_id, image_key
-from deployments.upkeep import Sweep, Upkeep, damaged_images
+from deployments.upkeep import Sweep, Upkeep, damaged_files
 from deployments.upkeep_settings import UpkeepSettings
 from tests.unit.api_service import api_service
 
@@ -113,15 +113,22 @@ async def test_what_unfinished_writes_left_goes(service):
 
 
 async def test_damage_is_told(service):
-    images = [(await service.make_image())[0] for _ in range(3)]
+    images, png = [], b""
+    for _ in range(3):
+        image, png = await service.make_image()
+        images.append(image)
+    sent = await service.http.post("/api/inputs", content=png, headers={"Content-Type": "image/png"})
+    source = await service.tracker.get_picture(sent.json()["id"])
+    await service.storage.write(source.key, b"another picture too")
     await service.storage.write(images[0].key, b"another picture")
     await service.storage.delete(images[1].key)
     looked_at: list[int] = []
-    problems = [each async for each in damaged_images(service.tracker, service.storage, looked_at.append)]
-    assert [problem.partition(": ")[0] for problem in problems] == [images[0].id, images[1].id]
+    problems = [each async for each in damaged_files(service.tracker, service.storage, looked_at.append)]
+    assert [problem.partition(": ")[0] for problem in problems] == [images[0].id, images[1].id, source.id]
     assert "damaged" in problems[0]
     assert "not there" in problems[1]
-    assert looked_at == [3]
+    assert "damaged" in problems[2]
+    assert looked_at == [3, 1]
 
 
 async def test_only_one_of_several_replicas_sweeps(service):

@@ -59,11 +59,11 @@ def test_a_sweep_names_images_without_a_file(data_dir):
 
 
 def test_verify(data_dir):
-    assert "All 2 images" in run("storage", "verify").output
+    assert "All 2 pictures" in run("storage", "verify").output
     pictures(data_dir)[0].write_bytes(b"damaged")
     done = run("storage", "verify", "--quiet")
     assert done.exit_code == 1
-    assert "1 of 2 images are missing or damaged" in done.output
+    assert "1 of 2 pictures are missing or damaged" in done.output
 
 
 def test_a_backup_is_restored_into_an_empty_data_dir(data_dir, tmp_path, monkeypatch):
@@ -75,7 +75,7 @@ def test_a_backup_is_restored_into_an_empty_data_dir(data_dir, tmp_path, monkeyp
     restored = run("restore", file)
     assert restored.exit_code == 0, restored.output
     assert [path.read_bytes() for path in pictures(other)] == [path.read_bytes() for path in pictures(data_dir)]
-    assert "All 2 images" in run("storage", "verify").output
+    assert "All 2 pictures" in run("storage", "verify").output
     again = run("restore", file)
     assert again.exit_code == 1
     assert "there are jobs in it" in again.output
