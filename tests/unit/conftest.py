@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deployments.jobs.store import JobStore
+from deployments.logs import OWN_LOGGERS, close_logs
 from tests.unit.job_databases import JobDatabases, PostgresqlDatabases, SqliteFiles
 from tests.unit.job_samples import Clock
 
@@ -41,3 +43,15 @@ async def store(database_url, clock):
     store = await JobStore.open(database_url, clock)
     yield store
     await store.close()
+
+
+@pytest.fixture
+def own_logs() -> Iterator[None]:
+    """Whatever a test configures of the logs is taken back."""
+    loggers = [logging.getLogger(name) for name in OWN_LOGGERS]
+    before = [(list(each.handlers), each.level, each.propagate) for each in loggers]
+    yield
+    close_logs()
+    for each, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        each.handlers, each.propagate = handlers, propagate
+        each.setLevel(level)

@@ -1,0 +1,33 @@
+"""What an ingress replica does with another ``user_config`` while it runs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from deployments.jobs.exceptions import JobError
+from deployments.live_settings import LiveIngressSettings, read_live_settings
+from deployments.logs import set_log_level
+from serve.services import Services
+
+logger = logging.getLogger(__name__)
+
+
+async def apply_live_settings(services: Services, user_config: Any) -> None:
+    """Take over what it says, here and for the job tracker; what is not valid changes nothing.
+
+    Args:
+        services: The parts behind the edge.
+        user_config: As it comes from YAML.
+    """
+    live = read_live_settings(LiveIngressSettings, user_config)
+    if live is None:
+        return
+    settings = services.settings
+    level = live.log_level or settings.logging.level
+    set_log_level(level)
+    services.protection.use_limits(settings.limits.model_copy(update=live.limits.model_dump(exclude_none=True)))
+    try:
+        await services.tracker.set_log_level(level)
+    except JobError:
+        logger.exception("The job tracker was not told the log level %s", level)
