@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import ray
+from ray.actor import ActorHandle
 from ray.serve.context import _get_global_client
 
 from deployments.job_tracker import JobTracker
-from deployments.remote_tracker import remote_tracker
+from deployments.remote_tracker import UnknownTrackerError, remote_tracker
 from deployments.settings import Settings, SettingsError
-from deployments.tracker_actor import connect_tracker
+from deployments.tracker_actor import TRACKER_NAME, TRACKER_NAMESPACE, TrackerLogs, connect_tracker
 from deployments.tracker_settings import TrackerSettings
+
+_HEAD = {"node:__internal_head__": 0.001}  # every head has one of it
 
 
 def open_tracker(settings: Settings) -> JobTracker:
@@ -28,9 +33,27 @@ def open_tracker(settings: Settings) -> JobTracker:
                 quota_images=settings.quota.images,
                 quota_bytes=settings.quota.image_bytes,
                 webhooks=settings.webhooks.model_dump(mode="json"),
-            )
-        )
+                resources=tracker_resources(settings),
+            ),
+            logs=TrackerLogs(settings.logging, settings.logs_dir),
+        ),
+        _find_tracker,
     )
+
+
+def tracker_resources(settings: Settings) -> dict[str, float]:
+    """Resources of the nodes that the tracker may be on; with SQLite that is the head where the settings name none."""
+    if settings.tracker.resources:
+        return settings.tracker.resources
+    # A file stays where it is, while the tracker is started again on any node.
+    return _HEAD if settings.resolved_database_url.startswith("sqlite") else {}
+
+
+def _find_tracker() -> ActorHandle[JobTracker]:
+    try:
+        return cast(ActorHandle[JobTracker], ray.get_actor(TRACKER_NAME, TRACKER_NAMESPACE))
+    except ValueError as error:  # it was killed, and its successor has yet to start
+        raise UnknownTrackerError from error
 
 
 def require_reachable_images(settings: Settings) -> None:

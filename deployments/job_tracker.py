@@ -14,6 +14,7 @@ from typing import Any
 
 from deployments.changes import ChangeLog, Changes
 from deployments.deadline_timer import DeadlineTimer
+from deployments.group_commit import GroupCommit
 from deployments.jobs.api_keys import NO_LIMITS, KeyLimits
 from deployments.jobs.backoff import Backoff
 from deployments.jobs.counts import DetailedCounts, QueueCounts
@@ -23,14 +24,10 @@ from deployments.jobs.limits import QueueLimits
 from deployments.jobs.listing import JobFilter, JobPage
 from deployments.jobs.records import (
     Claim,
-    Image,
-    Input,
     Job,
     JobRequest,
     JobState,
     NewImage,
-    NewInput,
-    Picture,
     PriorityClass,
     ProgressReport,
 )
@@ -38,6 +35,7 @@ from deployments.jobs.store import Clock, JobStore, utc_now
 from deployments.jobs.views import JobView
 from deployments.jobs.wakeups import Wakeups
 from deployments.measuring import note_queue, repeat
+from deployments.model_loads import ModelLoads
 from deployments.model_state import ModelConditions
 from deployments.previews import Previews
 from deployments.rate_windows import RateWindows
@@ -47,6 +45,7 @@ from deployments.tracker_administration import TrackerAdministration
 from deployments.tracker_choices import ModelChoices, TrackerChoices
 from deployments.tracker_gallery import TrackerGallery
 from deployments.tracker_models import TrackerModels
+from deployments.tracker_pictures import TrackerPictures
 from deployments.tracker_protection import TrackerProtection
 from deployments.tracker_settings import TrackerSettings, fingerprint
 from deployments.webhooks import Courier
@@ -54,6 +53,7 @@ from deployments.webhooks import Courier
 logger = logging.getLogger(__name__)
 
 PREVIEWED_JOBS = 1000
+MOST_REPORTERS = 256  # whose reports share a transaction
 
 # Topics: what may be claimable, and any change of a job; the others are "job/<id>".
 _QUEUE, _CHANGES = "queue", "changes"
@@ -68,7 +68,9 @@ def _topic(job_id: str) -> str:
     return f"job/{job_id}"
 
 
-class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, TrackerChoices, TrackerModels):
+class JobTracker(
+    TrackerGallery, TrackerPictures, TrackerProtection, TrackerAdministration, TrackerChoices, TrackerModels
+):
     """The job store behind an actor, with long polls and a reaper.
 
     The store is opened by the first call that needs it, so that the actor is up even where its database is not. Every
@@ -86,6 +88,7 @@ class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, Track
         quota_images: Images of a client above which its submits are refused; None for no limit.
         quota_bytes: Bytes of a client's images from which on its submits are refused; None for no limit.
         webhooks: Fields of :class:`WebhookSettings`.
+        resources: Custom resources of the node that it was put on; it is replaced where they change.
         clock: Gives the time as an aware datetime; None for the database's own clock.
     """
 
@@ -103,6 +106,7 @@ class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, Track
         quota_images: int | None = None,
         quota_bytes: int | None = None,
         webhooks: dict[str, Any] | None = None,
+        resources: dict[str, float] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._settings = TrackerSettings(
@@ -119,6 +123,8 @@ class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, Track
         )
         if webhooks is not None:
             self._settings["webhooks"] = webhooks
+        if resources is not None:
+            self._settings["resources"] = resources
         self._lease = timedelta(seconds=lease_seconds)
         self._limits = QueueLimits(
             queue_limit,
@@ -138,9 +144,11 @@ class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, Track
         self._changes = ChangeLog()
         self._rates = StepRates(time.monotonic if clock is None else lambda: clock().timestamp())
         self._models = ModelConditions(clock or utc_now)
+        self._loads = ModelLoads(clock or utc_now)
         self._previews = Previews(PREVIEWED_JOBS)
         self._windows = RateWindows()
         self._choices = ModelChoices()
+        self._reports = GroupCommit(self._write_reports, MOST_REPORTERS)
 
     async def _store(self) -> JobStore:
         async with self._opening:
@@ -219,9 +227,14 @@ class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, Track
         found = {}
         for job_id, view in sight.views.items():
             running = sight.steps_left.get(view.job.request.model_id, ())
+            loading = self._load_of(view.job)
+            seconds_left = self._rates.seconds_left(view.job, view.queue_position, running)
+            if seconds_left is not None and loading is not None:
+                seconds_left += loading.rest_seconds or 0.0
             found[job_id] = replace(
                 view,
-                eta_seconds=self._rates.seconds_left(view.job, view.queue_position, running),
+                eta_seconds=seconds_left,
+                loading=loading,
                 preview=self._previews.get(job_id) if view.job.state is JobState.PROCESSING else None,
             )
         return found
@@ -278,7 +291,7 @@ class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, Track
 
     async def report(self, reports: Sequence[ProgressReport]) -> set[str]:
         """Note where jobs stand, renew their leases, and return the ids of those that the reporter must stop."""
-        stop = await (await self._store()).report(reports, self._lease)
+        stop = await self._reports.do(reports)
         for report in reports:
             if report.job_id not in stop:
                 self._rates.reported(report)
@@ -303,9 +316,16 @@ class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, Track
         self._rates.stopped(job_id)
         return ended
 
-    async def release(self, job_id: str, fence: int, reason: str) -> bool:
-        """End an attempt for a reason that is not the job's fault; False if it is stale or had completed the job."""
-        ended = await (await self._store()).release(job_id, fence, reason, self._settings["max_attempts"])
+    async def release(self, job_id: str, fence: int, reason: str, *, excused: bool = False) -> bool:
+        """End an attempt for a reason that is not the job's fault; False if it is stale or had completed the job.
+
+        With ``excused`` the attempt does not count as tried: somebody's wish ended it.
+        """
+        store = await self._store()
+        if excused:
+            ended = await store.excuse(job_id, fence, reason)
+        else:
+            ended = await store.release(job_id, fence, reason, self._settings["max_attempts"])
         self._rates.stopped(job_id)
         return ended
 
@@ -329,30 +349,6 @@ class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, Track
         """Return what a job's image looks like so far, as a small WebP; None where that is not known."""
         return self._previews.get(job_id)
 
-    async def images_of(self, job_id: str) -> list[Image]:
-        """Return a job's images by their index."""
-        return await (await self._store()).images_of(job_id)
-
-    async def get_image(self, image_id: str) -> Image:
-        """Return an image."""
-        return await (await self._store()).get_image(image_id)
-
-    async def delete_image(self, image_id: str, who: str = "") -> Image:
-        """Forget an image; the caller removes its bytes."""
-        return await (await self._store()).delete_image(image_id, who)
-
-    async def add_input(self, new: NewInput) -> Input:
-        """Keep the record of a picture that a client sent, or return the one that already has its id."""
-        return await (await self._store()).add_input(new)
-
-    async def find_input(self, input_id: str) -> Input | None:
-        """Return a picture that a client sent; None where there is none with this id."""
-        return await (await self._store()).find_input(input_id)
-
-    async def get_picture(self, picture_id: str) -> Picture:
-        """Return a picture that a job may start from: an input, or an image that was made here."""
-        return await (await self._store()).get_picture(picture_id)
-
     async def list_jobs(self, wanted: JobFilter, limit: int = 50, cursor: str | None = None) -> JobPage:
         """Return a page of jobs, newest first."""
         return await (await self._store()).list_jobs(wanted, limit, cursor)
@@ -371,6 +367,9 @@ class JobTracker(TrackerGallery, TrackerProtection, TrackerAdministration, Track
         for job_id in reset:
             self._rates.stopped(job_id)
         return reset
+
+    async def _write_reports(self, reporters: Sequence[Sequence[ProgressReport]]) -> list[set[str]]:
+        return await (await self._store()).report_each(reporters, self._lease)
 
     def _note_moves(self, moves: Moves) -> None:
         for job_id in moves.jobs:

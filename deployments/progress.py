@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, JobPhase, ProgressReport
+from deployments.logs import about_nobody
 from deployments.previews import encode_preview
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class ProgressReporter:
         key = (claim.job_id, claim.fence)
         progress = self._followed[key] = JobProgress(claim, stop)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._report_while_any())
+            self._task = asyncio.create_task(self._report_while_any(), context=about_nobody())
         try:
             yield progress
         finally:

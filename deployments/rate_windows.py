@@ -15,6 +15,9 @@ from limits.storage import storage_from_string
 
 from deployments.settings import SettingsError
 
+# A request waits for the count. A server that takes longer counts as one that is away.
+_REDIS_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class RateWindow:
@@ -58,7 +61,13 @@ class RateWindows:
             SettingsError: The URL cannot be used, or the package ``redis`` is not installed.
         """
         try:
-            storage = storage_from_string(f"async+{url}", implementation="redispy", wrap_exceptions=True)
+            storage = storage_from_string(
+                f"async+{url}",
+                implementation="redispy",
+                wrap_exceptions=True,
+                socket_connect_timeout=_REDIS_SECONDS,
+                socket_timeout=_REDIS_SECONDS,
+            )
         except (ConfigurationError, ValueError) as error:
             raise SettingsError(f"limits.redis_url (CYBERIMAGE_LIMITS__REDIS_URL): {_reason(error)}") from None
         if not isinstance(storage, Storage):

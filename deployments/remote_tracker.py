@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -10,6 +11,12 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from deployments.job_tracker import JobTracker
 from deployments.jobs.exceptions import JobError
+
+FindTracker = Callable[[], ActorHandle[JobTracker]]
+
+
+class UnknownTrackerError(Exception):
+    """There is no job tracker at the moment."""
 
 
 class TrackerUnavailableError(JobError):
@@ -22,21 +29,33 @@ class TrackerUnavailableError(JobError):
 class _RemoteTracker:
     """Turns every method of an actor handle into one that raises the tracker's own errors, not Ray's wrapping."""
 
-    def __init__(self, handle: ActorHandle[JobTracker]) -> None:
+    def __init__(self, handle: ActorHandle[JobTracker], find: FindTracker) -> None:
         self._handle = handle
+        self._find = find
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **kwargs: Any) -> Any:
             try:
-                return await getattr(self._handle, name).remote(*args, **kwargs)
+                try:
+                    return await getattr(self._handle, name).remote(*args, **kwargs)
+                except RayActorError:
+                    self._handle = await asyncio.to_thread(self._find)
+                    return await getattr(self._handle, name).remote(*args, **kwargs)
             except RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, JobError) else error) from None
-            except RayActorError as error:
+            except (RayActorError, UnknownTrackerError) as error:
                 raise TrackerUnavailableError from error
 
         return call
 
 
-def remote_tracker(handle: ActorHandle[JobTracker]) -> JobTracker:
-    """The tracker behind an actor handle; its methods are awaited like those of a local one."""
-    return cast(JobTracker, _RemoteTracker(handle))
+def remote_tracker(handle: ActorHandle[JobTracker], find: FindTracker | None = None) -> JobTracker:
+    """The tracker behind an actor handle; its methods are awaited like those of a local one.
+
+    Args:
+        handle: Of the actor.
+        find: Returns the handle of the actor that has taken its place, once it was replaced; what was called is called
+            there again, as every method may be repeated. Blocks, and may raise :class:`UnknownTrackerError`. None where
+            the actor is not replaced.
+    """
+    return cast(JobTracker, _RemoteTracker(handle, find or (lambda: handle)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 import pydantic_settings
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.dialect_settings import ClientSettings, EnrichSettings
+from deployments.log_settings import LoggingSettings, TracingSettings
 from deployments.protection_settings import (
     AuthSettings,
     CorsSettings,
@@ -24,6 +25,8 @@ from deployments.storage_settings import StorageSettings
 from deployments.upkeep_settings import QuotaSettings, UpkeepSettings
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+_PAGE_URL = r"^https?://[^\s]+$"
 
 
 class SettingsError(Exception):
@@ -83,6 +86,22 @@ class DispatchSettings(_Group):
     poll_seconds: float = Field(
         default=2.0, gt=0, description="Longest wait, in seconds, in one look at the queue; a new job ends it at once."
     )
+    report_seconds: float = Field(
+        default=0.2,
+        gt=0,
+        le=2,
+        description="Seconds between two reports of a model's replica on where its jobs stand.",
+    )
+
+
+class TrackerPlacement(_Group):
+    """On which node the job tracker runs."""
+
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={},
+        description="Ray resources, by name, of which the job tracker's node must have so much; "
+        "empty: the head with SQLite, any node with PostgreSQL.",
+    )
 
 
 class WebhookSettings(_Group):
@@ -99,6 +118,19 @@ class WebhookSettings(_Group):
     )
     allowed_hosts: tuple[str, ...] = Field(
         default=(), description="Host names and addresses that may be called although they are not public."
+    )
+
+
+class LinkSettings(_Group):
+    """What the page's queue links to, for whoever runs the service."""
+
+    ray_dashboard: str | None = Field(
+        default=None,
+        pattern=_PAGE_URL,
+        description="The Ray dashboard, as browsers reach it; empty: make run names its own, others none.",
+    )
+    grafana: str | None = Field(
+        default=None, pattern=_PAGE_URL, description="Grafana or one of its dashboards, as browsers reach it; or empty."
     )
 
 
@@ -144,6 +176,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = Field(default_factory=RetentionSettings, description="What is kept, and how long.")
     quota: QuotaSettings = Field(default_factory=QuotaSettings, description="What each owner may keep.")
     upkeep: UpkeepSettings = Field(default_factory=UpkeepSettings, description="Tidying up.")
+    tracker: TrackerPlacement = Field(default_factory=TrackerPlacement, description="Where the job tracker runs.")
     dispatch: DispatchSettings = Field(default_factory=DispatchSettings, description="Handing jobs to the models.")
     storage: StorageSettings = Field(default_factory=StorageSettings, description="Where images are kept.")
     webhooks: WebhookSettings = Field(default_factory=WebhookSettings, description="Calls when jobs have ended.")
@@ -152,6 +185,9 @@ class Settings(BaseSettings):
     cors: CorsSettings = Field(default_factory=CorsSettings, description="Pages of other sites.")
     clients: ClientSettings = Field(default_factory=ClientSettings, description="Clients made for other services.")
     enrich: EnrichSettings = Field(default_factory=EnrichSettings, description="A language model that writes prompts.")
+    links: LinkSettings = Field(default_factory=LinkSettings, description="Pages of other programs.")
+    logging: LoggingSettings = Field(default_factory=LoggingSettings, description="What is logged, and where.")
+    tracing: TracingSettings = Field(default_factory=TracingSettings, description="Traces of requests and jobs.")
     trusted_proxies: ProxyNetworks = Field(
         default=(),
         description="Addresses and networks of proxies in front, whose X-Forwarded-For and -Proto are believed.",
@@ -178,6 +214,11 @@ class Settings(BaseSettings):
     def images_dir(self) -> Path:
         """Where image files are."""
         return self.data_dir / "images"
+
+    @property
+    def logs_dir(self) -> Path:
+        """Where log files are."""
+        return self.logging.folder or self.data_dir / "logs"
 
     @property
     def resolved_database_url(self) -> str:

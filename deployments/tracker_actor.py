@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from deployments.job_tracker import JobTracker
+from deployments.log_settings import LoggingSettings
+from deployments.logs import configure_logs
 from deployments.tracker_settings import TrackerSettings, fingerprint
 
 TRACKER_NAME = "job-tracker"
@@ -23,11 +26,38 @@ REPLACE_PAUSE_SECONDS = 0.2
 DESCRIBE_TIMEOUT_SECONDS = 60.0
 
 
+@dataclass(frozen=True)
+class TrackerLogs:
+    """What a tracker logs; no part of what makes it another tracker.
+
+    Attributes:
+        settings: What is logged, and how.
+        folder: Of the files, where the settings name none.
+    """
+
+    settings: LoggingSettings
+    folder: Path
+
+
+class JobTrackerActor(JobTracker):
+    """The tracker in a process of its own.
+
+    Args:
+        logs: What it logs, and where; None for Python's own way.
+        settings: As of :class:`JobTracker`.
+    """
+
+    def __init__(self, logs: TrackerLogs | None, **settings: Any) -> None:
+        if logs is not None:
+            configure_logs(logs.settings, "tracker", logs.folder)
+        super().__init__(**settings)
+
+
 def connect_tracker(
     settings: TrackerSettings,
     name: str = TRACKER_NAME,
     namespace: str = TRACKER_NAMESPACE,
-    resources: Mapping[str, float] | None = None,
+    logs: TrackerLogs | None = None,
 ) -> ActorHandle[Any]:
     """Return the cluster's tracker with these settings, started if need be.
 
@@ -36,23 +66,29 @@ def connect_tracker(
     Blocks, for seconds where a tracker has to start.
 
     Args:
-        settings: What the tracker is built with.
+        settings: What the tracker is built with, ``resources`` of the node that it is put on among it.
         name: The actor's name.
         namespace: The actor's namespace.
-        resources: Custom resources of the node it belongs on, needed where the database is a file of one node.
+        logs: What it logs, and where; None for Python's own way. A tracker that lives already is not told.
 
     Raises:
-        RuntimeError: Others kept replacing the tracker by one with other settings.
+        RuntimeError: Others kept replacing the tracker by one with other settings, or it does not start.
     """
     wanted = fingerprint(settings)
     for _ in range(REPLACE_ATTEMPTS):
-        tracker = _get_or_start(settings, name, namespace, dict(resources or {}))
+        tracker = _get_or_start(settings, logs, name, namespace)
         try:
             reply: ray.ObjectRef[dict[str, Any]] = tracker.describe.remote()
             found = ray.get(reply, timeout=DESCRIBE_TIMEOUT_SECONDS)
         except RayActorError:
             time.sleep(REPLACE_PAUSE_SECONDS)  # it was just killed; its name is free in a moment
             continue
+        except GetTimeoutError as error:
+            where = settings.get("resources") or "no resources"
+            raise RuntimeError(
+                f"The tracker {name!r} did not answer within {DESCRIBE_TIMEOUT_SECONDS:g} s; it waits for a node with "
+                f"{where} (tracker.resources)."
+            ) from error
         if found["fingerprint"] == wanted:
             return tracker
         # The handle names this one actor: a successor under the same name is not touched.
@@ -60,10 +96,8 @@ def connect_tracker(
     raise RuntimeError(f"The tracker {name!r} keeps being replaced by one with other settings.")
 
 
-def _get_or_start(
-    settings: TrackerSettings, name: str, namespace: str, resources: dict[str, float]
-) -> ActorHandle[Any]:
-    actor_class: Any = ray.remote(JobTracker)
+def _get_or_start(settings: TrackerSettings, logs: TrackerLogs | None, name: str, namespace: str) -> ActorHandle[Any]:
+    actor_class: Any = ray.remote(JobTrackerActor)
     handle: ActorHandle[Any] = actor_class.options(
         name=name,
         namespace=namespace,
@@ -73,6 +107,6 @@ def _get_or_start(
         max_task_retries=-1,
         max_concurrency=MAX_CONCURRENCY,
         num_cpus=0,
-        resources=resources,
-    ).remote(**settings)
+        resources=settings.get("resources"),
+    ).remote(logs, **settings)
     return handle

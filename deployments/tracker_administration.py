@@ -8,6 +8,8 @@ from deployments.jobs.administration import Removable, RetentionLimits
 from deployments.jobs.audit import AuditPage
 from deployments.jobs.records import JobState
 from deployments.jobs.store_administration import StoreAdministration
+from deployments.log_settings import LogLevel
+from deployments.logs import set_log_level
 from deployments.tracker_part import TrackerPart
 
 
@@ -44,6 +46,10 @@ class TrackerAdministration(TrackerPart):
     async def remove(self, job_ids: Sequence[str], who: str) -> int:
         """Forget those of these jobs that have ended, with their images, and return how many it were."""
         return await (await self._administration()).remove(job_ids, who)
+
+    async def set_log_level(self, level: LogLevel) -> None:
+        """Log from this level on, until the tracker's process starts anew."""
+        set_log_level(level)
 
     async def audit(self, limit: int = 50, cursor: str | None = None) -> AuditPage:
         """Return a page of who did what, newest first."""

@@ -23,6 +23,7 @@ class TrackerSettings(TypedDict):
     quota_images: NotRequired[int | None]
     quota_bytes: NotRequired[int | None]
     webhooks: NotRequired[dict[str, Any]]
+    resources: NotRequired[dict[str, float]]
 
 
 def fingerprint(settings: TrackerSettings) -> str:

@@ -176,5 +176,5 @@ class Courier:
         last = delivery.attempt >= settings.max_attempts
         doubled = settings.first_pause_seconds * 2.0 ** min(delivery.attempt - 1, 32)
         # Half of it is left to chance, so that calls which failed together do not come back together.
-        pause = min(doubled, LONGEST_PAUSE_SECONDS) * random.uniform(0.75, 1.25)  # noqa: S311
+        pause = min(doubled, LONGEST_PAUSE_SECONDS) * random.uniform(0.75, 1.25)  # noqa: S311 # nosec B311
         await self._store.deliveries.failed(delivery, reason, None if last else timedelta(seconds=pause))

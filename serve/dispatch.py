@@ -8,9 +8,13 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 from uuid import uuid4
 
+from ray.exceptions import RayActorError
+
 from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, JobPhase
+from deployments.logs import about
 from deployments.progress import ProgressReporter
+from deployments.traces import dispatch_span
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +83,10 @@ class Dispatcher:
                 self._keep(self._run(claim, slots))
 
     async def _run(self, claim: Claim, slots: _Slots) -> None:
+        with about(job_id=claim.job_id, model=claim.request.model_id), dispatch_span(claim):
+            await self._see_to_its_end(claim, slots)
+
+    async def _see_to_its_end(self, claim: Claim, slots: _Slots) -> None:
         try:
             response = self._models[claim.request.model_id].generate.remote(claim)
             with self._reporter.follow(claim, response.cancel) as progress:
@@ -90,16 +98,16 @@ class Dispatcher:
                 raise
             await self._give_back(claim, "the replica gave it up")
         except Exception as error:
-            await self._give_back(claim, f"the replica was lost ({type(error).__name__})")
+            await self._give_back(claim, f"the replica was lost ({type(error).__name__})", excused=_was_drained(error))
         finally:
             slots.give_back()
 
-    async def _give_back(self, claim: Claim, reason: str) -> None:
+    async def _give_back(self, claim: Claim, reason: str, *, excused: bool = False) -> None:
         """Put the job back at once; without this, its lease would have to lapse."""
         logger.warning("Job %s, attempt %d: %s", claim.job_id, claim.fence, reason)
         try:
             if not await self._tracker.confirm_cancel(claim.job_id, claim.fence):
-                await self._tracker.release(claim.job_id, claim.fence, reason)
+                await self._tracker.release(claim.job_id, claim.fence, reason, excused=excused)
         except Exception:
             logger.exception("Job %s could not be given back; its lease will lapse", claim.job_id)
 
@@ -125,6 +133,11 @@ class _Slots:
     def give_back(self) -> None:
         self._free += 1
         self._some_free.set()
+
+
+def _was_drained(error: Exception) -> bool:
+    """Whether the replica died with a node that was being drained, at the drain's deadline: no fault of the job's."""
+    return isinstance(error, RayActorError) and error.preempted
 
 
 def _is_being_cancelled() -> bool:

@@ -51,6 +51,14 @@ class Attempts:
         await self._fail_or_put_back(row, message, max_attempts)
         return True
 
+    async def excuse(self, job_id: str, fence: int, reason: str) -> bool:
+        """See :meth:`JobStore.excuse`."""
+        row = await lock_job(self.change.connection, job_id)
+        if row is None or not is_current(row, fence):
+            return ended_without_completion(row, fence)
+        await self._excuse(row, reason)
+        return True
+
     async def confirm_cancel(self, job_id: str, fence: int) -> bool:
         """See :meth:`JobStore.confirm_cancel`."""
         row = await lock_job(self.change.connection, job_id)
@@ -81,10 +89,7 @@ class Attempts:
         running = await self.change.connection.execute(in_order)
         released = []
         for row in running.mappings().all():
-            if row["cancel_requested"]:
-                await self._cancelled(row)
-            else:
-                await self._put_back(row, self.change.now, f"Waits again: {reason}", excused=row["excused"] + 1)
+            await self._excuse(row, reason)
             released.append(row["id"])
         return released
 
@@ -107,6 +112,12 @@ class Attempts:
             when = f", from {_told(not_before)} on" if not_before > self.change.now else ""
             message = f"Waits again after attempt {attempt} of {max_attempts}{when}: {reason}"
             await self._put_back(row, not_before, message)
+
+    async def _excuse(self, row: RowMapping, reason: str) -> None:
+        if row["cancel_requested"]:
+            await self._cancelled(row)
+        else:
+            await self._put_back(row, self.change.now, f"Waits again: {reason}", excused=row["excused"] + 1)
 
     async def _put_back(self, row: RowMapping, not_before: datetime, message: str, **more: Any) -> None:
         self.change.ledger.moved(row, JobState.PENDING)

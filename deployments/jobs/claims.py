@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import RowMapping, bindparam, select, update
 
 from deployments.jobs.change import Change
 from deployments.jobs.deadlines import Deadlines
 from deployments.jobs.lanes import await_lane, newest_turn, next_jobs
 from deployments.jobs.records import Claim, JobPhase, JobState, PriorityClass, ProgressReport
-from deployments.jobs.rows import lock_job, request_of
+from deployments.jobs.rows import lock_jobs, request_of
 from deployments.jobs.tables import jobs
 
 
@@ -45,24 +45,32 @@ class Claims:
                 claims = await self._take_next({model_id: free[model_id]}, lease)
         return claims
 
-    async def report(self, reports: Iterable[ProgressReport], lease_until: datetime) -> set[str]:
-        """See :meth:`JobStore.report`."""
-        stop = set()
-        for report in sorted(reports, key=lambda report: report.job_id):  # locked in one order by all
-            row = await lock_job(self.change.connection, report.job_id)
-            if row is None or not is_current(row, report.fence) or row["cancel_requested"]:
-                stop.add(report.job_id)
-                continue
-            await self.change.connection.execute(
-                update(jobs)
-                .where(jobs.c.id == report.job_id)
-                .values(
-                    phase=_later(row["phase"], report.phase),
-                    step=max(report.step, row["step"]),
-                    lease_until=lease_until,
-                )
-            )
-        return stop
+    async def report(self, reporters: Sequence[Sequence[ProgressReport]], lease_until: datetime) -> list[set[str]]:
+        """See :meth:`JobStore.report_each`: two statements, however many jobs there are."""
+        rows = await lock_jobs(self.change.connection, {report.job_id for each in reporters for report in each})
+        noted: dict[str, tuple[JobPhase, int]] = {}
+        stops = []
+        for reports in reporters:
+            stop = set()
+            for report in reports:
+                row = rows.get(report.job_id)
+                if row is None or not is_current(row, report.fence) or row["cancel_requested"]:
+                    stop.add(report.job_id)
+                    continue
+                phase, step = noted.get(report.job_id, (row["phase"], row["step"]))
+                noted[report.job_id] = _later(phase, report.phase), max(report.step, step)
+            stops.append(stop)
+        await self._note(noted, lease_until)
+        return stops
+
+    async def _note(self, noted: Mapping[str, tuple[JobPhase, int]], lease_until: datetime) -> None:
+        if not noted:
+            return
+        rows = [
+            {"reported": job_id, "phase": phase, "step": step, "lease_until": lease_until}
+            for job_id, (phase, step) in noted.items()
+        ]
+        await self.change.connection.execute(update(jobs).where(jobs.c.id == bindparam("reported")), rows)
 
     async def _claimed_by(self, lease: Lease) -> list[RowMapping]:
         found = await self.change.connection.execute(

@@ -9,7 +9,9 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.records import JobState, Record
-from deployments.jobs.tables import WAITS, jobs, lanes, tallies
+from deployments.jobs.tables import WAITS, images, jobs, lanes, tallies
+
+RATED_TIME = timedelta(minutes=10)
 
 
 class StateCounts(Record):
@@ -42,6 +44,8 @@ class DetailedCounts(QueueCounts):
     """From claim to completion, over all completed jobs; 0 where there is none."""
     failure_rate: float
     """Failed jobs as a share (0 to 1) of the completed and the failed ones; 0 where there is none."""
+    images_per_minute: dict[str, float]
+    """Images of the last ten minutes, per minute, by model; those that were deleted do not count."""
 
 
 async def count_by_state(connection: AsyncConnection) -> QueueCounts:
@@ -68,12 +72,19 @@ async def count_in_detail(connection: AsyncConnection, now: datetime) -> Detaile
     average = await connection.scalar(
         select(func.avg(jobs.c.processing_seconds)).where(jobs.c.state == JobState.COMPLETED)
     )
+    made = await connection.execute(
+        select(images.c.model_id, func.count())
+        .where(images.c.created_at > now - RATED_TIME)
+        .group_by(images.c.model_id)
+    )
+    minutes = RATED_TIME / timedelta(minutes=1)
     ended = counts.completed + counts.failed
     return DetailedCounts(
         **dict(counts),
         recent_24h=recent or 0,
         avg_processing_time_seconds=average or 0.0,
         failure_rate=counts.failed / ended if ended else 0.0,
+        images_per_minute={model_id: number / minutes for model_id, number in made},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -232,14 +232,19 @@ class JobStore:
             lambda change: Claims(change).claim(capacity, Lease(holder, claim_id, change.now + lease))
         )
 
-    async def report(self, reports: Iterable[ProgressReport], lease: timedelta) -> set[str]:
+    async def report(self, reports: Sequence[ProgressReport], lease: timedelta) -> set[str]:
         """Note where jobs stand and renew their leases to ``lease`` from now.
 
         Returns:
             Ids of the jobs that the reporter must stop: another attempt has them, they have ended, they are unknown,
             or their cancellation was requested (see :meth:`confirm_cancel`). Nothing was noted of these.
         """
-        return await self._change(lambda change: Claims(change).report(reports, change.now + lease))
+        (stop,) = await self.report_each([reports], lease)
+        return stop
+
+    async def report_each(self, reporters: Sequence[Sequence[ProgressReport]], lease: timedelta) -> list[set[str]]:
+        """As :meth:`report` of each reporter's."""
+        return await self._change(lambda change: Claims(change).report(reporters, change.now + lease))
 
     async def complete(self, job_id: str, fence: int, images: Sequence[NewImage]) -> bool:
         """End a job with its images.
@@ -263,6 +268,10 @@ class JobStore:
     async def release(self, job_id: str, fence: int, reason: str, max_attempts: int) -> bool:
         """End an attempt for a reason that is not the job's fault: as a retryable :meth:`fail`."""
         return await self._change(lambda change: Attempts(change).fail(job_id, fence, reason, max_attempts))
+
+    async def excuse(self, job_id: str, fence: int, reason: str) -> bool:
+        """As :meth:`release`, where somebody's wish ended the attempt: it does not count as tried, without a pause."""
+        return await self._change(lambda change: Attempts(change).excuse(job_id, fence, reason))
 
     async def reap(self, max_attempts: int) -> list[str]:
         """Release every job whose lease has lapsed, and return their ids."""

@@ -22,6 +22,24 @@ MOST_OF_A_CLIENT = 1000
 
 
 @dataclass(frozen=True)
+class ModelLoad:
+    """A model that is being loaded.
+
+    Attributes:
+        seconds: For how long it has been.
+        usual_seconds: The median of its last loads; None where none is known.
+    """
+
+    seconds: float
+    usual_seconds: float | None = None
+
+    @property
+    def rest_seconds(self) -> float | None:
+        """How much longer it takes, if it takes as long as usual; None where that is not known."""
+        return None if self.usual_seconds is None else max(0.0, self.usual_seconds - self.seconds)
+
+
+@dataclass(frozen=True)
 class JobView:
     """A job, and what is told beside its record.
 
@@ -30,6 +48,7 @@ class JobView:
         images: Those of a completed job, by their index.
         queue_position: How many claims of its model it takes to reach it; None unless it is pending.
         eta_seconds: In how many seconds it will have ended, by what was measured lately; None where nothing was.
+        loading: The load of its model, while the job waits for it.
         preview: What its newest image is becoming, as a small WebP; None where that is not known.
         webhook: How the call fares that its client wants; None where it wants none.
     """
@@ -38,6 +57,7 @@ class JobView:
     images: tuple[Image, ...] = ()
     queue_position: int | None = None
     eta_seconds: float | None = None
+    loading: ModelLoad | None = None
     preview: bytes | None = field(default=None, repr=False)
     webhook: WebhookStatus | None = None
 

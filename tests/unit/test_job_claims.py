@@ -186,6 +186,14 @@ class TestReport:
         assert await store.report(reports, LEASE) == {"stale", "done", "unwanted", "nobody"}
         assert [(await store.get(job_id)).step for job_id in ("running", "stale")] == [3, 0]
 
+    async def test_each_of_many_reporters_is_told_of_its_own_attempt(self, store):
+        stale = await processing(store)
+        await store.release("a", stale, "gone.", 3)
+        (current,) = await claimed(store, "again")
+        of_each = [[report("a", stale, 7)], [report("a", current.fence, 3)], [report("a", current.fence, 2)], []]
+        assert await store.report_each(of_each, LEASE) == [{"a"}, set(), set(), set()]
+        assert (await store.get("a")).step == 3
+
     async def test_does_not_renew_what_must_stop(self, store, clock):
         fence = await processing(store)
         await store.cancel("a")

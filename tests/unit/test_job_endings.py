@@ -165,6 +165,31 @@ class TestReap:
         assert await store.complete("a", second.fence, [image("a")])
 
 
+class TestExcuse:
+    async def test_puts_back_at_once_and_counts_no_attempt(self, store):
+        await submitted(store, "a")
+        for attempt in (1, 2, 3):
+            (claim,) = await claimed(store, str(attempt))
+            assert await store.excuse("a", claim.fence, "its node was drained.")
+            assert (await store.get("a")).message == "Waits again: its node was drained."
+        (last,) = await claimed(store, "4")
+        assert await store.release("a", last.fence, "gone.", 1)
+        assert (await store.get("a")).message == "Gave up after attempt 1 of 1: gone."
+
+    async def test_stale_attempt_changes_nothing(self, store):
+        stale = await processing(store)
+        await store.release("a", stale, "gone.", 3)
+        (current,) = await claimed(store, "2")
+        assert not await store.excuse("a", stale, "its node was drained.")
+        assert await store.complete("a", current.fence, [image("a")])
+
+    async def test_ends_what_was_to_be_cancelled(self, store):
+        fence = await processing(store)
+        await store.cancel("a")
+        assert await store.excuse("a", fence, "its node was drained.")
+        assert await state(store) is JobState.CANCELLED
+
+
 class TestReleaseAll:
     async def test_puts_back_what_runs_and_counts_no_attempt(self, store):
         await submitted(store, "a")

@@ -66,7 +66,7 @@ class TestCounts:
     async def test_of_an_empty_store(self, store):
         counts = await store.detailed_counts()
         assert (counts.total, counts.models, counts.recent_24h) == (0, {}, 0)
-        assert (counts.avg_processing_time_seconds, counts.failure_rate) == (0.0, 0.0)
+        assert (counts.avg_processing_time_seconds, counts.failure_rate, counts.images_per_minute) == (0.0, 0.0, {})
 
     async def test_by_state_and_model(self, store, clock):
         fence = await processing(store, "done")
@@ -93,3 +93,11 @@ class TestCounts:
         assert (detailed.total, detailed.recent_24h) == (6, 4)
         assert detailed.avg_processing_time_seconds == 4.0
         assert detailed.failure_rate == pytest.approx(1 / 3)
+
+    async def test_images_of_the_last_ten_minutes_make_the_rate(self, store, clock):
+        for job_id in ("a", "b", "c"):
+            fence = await processing(store, job_id)
+            await store.complete(job_id, fence, [image(job_id)])
+            clock.advance(minutes=4)
+        await store.delete_image("c-0")
+        assert (await store.detailed_counts()).images_per_minute == {"tiny": pytest.approx(1 / 10)}

@@ -91,6 +91,25 @@ class TestClaim:
         assert tracker._wakeups._waiting == {}
 
 
+class TestReport:
+    async def test_reports_at_once_share_transactions_and_each_reporter_is_answered(self, tracker):
+        for job_id in "abc":
+            await tracker.submit(job_id, REQUEST)
+        fences = {claim.job_id: claim.fence for claim in await tracker.claim({"tiny": 3}, "replica", "claim")}
+        await tracker.cancel("b")
+        store = await tracker._store()
+        write, reporters = store.report_each, []
+
+        async def counted(together, lease):
+            reporters.append(len(together))
+            return await write(together, lease)
+
+        store.report_each = counted
+        told = [ProgressReport(job_id=each, fence=fences[each], phase=JobPhase.GENERATING, step=2) for each in "abc"]
+        assert await asyncio.gather(*(tracker.report([each]) for each in told)) == [set(), {"b"}, set()]
+        assert reporters == [3]
+
+
 class TestWatch:
     async def test_returns_at_once_what_is_news(self, tracker):
         job = await tracker.submit("a", REQUEST)

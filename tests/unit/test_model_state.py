@@ -11,7 +11,7 @@ from deployments.model_replica import announce_forever
 from deployments.model_state import ModelCondition, ModelConditions, ModelState
 
 COLD = ModelCondition(ModelState.COLD)
-READY = ModelCondition(ModelState.READY)
+READY = ModelCondition(ModelState.READY, replicas=1)
 FAILED = ModelCondition(ModelState.UNAVAILABLE, "There is no such folder.")
 
 
@@ -46,7 +46,7 @@ def test_a_model_of_which_nobody_spoke_is_cold(conditions):
 
 def test_a_loaded_copy_makes_it_ready_for_as_long_as_it_speaks(conditions, clock):
     for _ in range(5):
-        conditions.note("model", "one", "")
+        conditions.note("model", "one", "", "first")
         clock.move(20)
         assert condition(conditions) == READY
     clock.move(30)
@@ -54,23 +54,33 @@ def test_a_loaded_copy_makes_it_ready_for_as_long_as_it_speaks(conditions, clock
 
 
 def test_a_failure_is_remembered_until_a_copy_loads(conditions, clock):
-    conditions.note("model", "one", FAILED.reason)
+    conditions.note("model", "one", FAILED.reason, "second")
     clock.move(100_000)
     assert condition(conditions) == FAILED
-    conditions.note("model", "one", "")
+    conditions.note("model", "one", "", "first")
     assert condition(conditions) == READY
     clock.move(100_000)
     assert condition(conditions) == COLD
 
 
 def test_one_loaded_copy_is_enough(conditions):
-    conditions.note("model", "one", "")
-    conditions.note("model", "one", FAILED.reason)
+    conditions.note("model", "one", "", "first")
+    conditions.note("model", "one", FAILED.reason, "second")
     assert condition(conditions) == READY
 
 
+def test_loaded_copies_are_counted_while_they_speak(conditions, clock):
+    conditions.note("model", "one", "", "first")
+    clock.move(30)
+    for replica in ("second", "third", "second"):
+        conditions.note("model", "one", "", replica)
+    assert condition(conditions).replicas == 3
+    clock.move(30)
+    assert condition(conditions).replicas == 2
+
+
 def test_another_entry_is_another_model(conditions):
-    conditions.note("model", "one", FAILED.reason)
+    conditions.note("model", "one", FAILED.reason, "second")
     assert condition(conditions, "two") == COLD
 
 
@@ -81,7 +91,7 @@ def test_fingerprints_tell_entries_apart():
 
 
 async def test_a_copy_goes_on_announcing_when_the_tracker_was_away():
-    heard: list[tuple[str, str, str]] = []
+    heard: list[tuple[str, ...]] = []
     twice = asyncio.Event()
 
     class Tracker:
@@ -95,4 +105,5 @@ async def test_a_copy_goes_on_announcing_when_the_tracker_was_away():
     async with asyncio.timeout(60):
         await twice.wait()
     announcing.cancel()
-    assert heard[:2] == [("model", "one", "It failed.")] * 2
+    assert heard[0] == heard[1]
+    assert heard[0][:3] == ("model", "one", "It failed.")
