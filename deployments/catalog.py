@@ -32,6 +32,8 @@ from deployments.catalog_loading import (
     pickle_problem,
 )
 from deployments.catalog_part import CatalogPart, Problem
+from deployments.catalog_pools import Pool, PoolName, member_problems
+from deployments.catalog_replicas import Replicas
 from deployments.catalog_tasks import ControlNet, ControlTask, ImageTask, control_tasks_of, tasks_of
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "Loading",
     "Lora",
     "ModelEntry",
+    "Pool",
     "Quantization",
     "Replicas",
     "SchedulerChoice",
@@ -89,35 +92,6 @@ def _lora_name(value: str) -> str:
 
 ModelId = Annotated[str, AfterValidator(_model_id)]
 LoraName = Annotated[str, AfterValidator(_lora_name)]
-
-
-class Replicas(CatalogPart):
-    """How many copies of a model run, and what each holds of the cluster."""
-
-    min: int = Field(default=0, ge=0, description="Fewest copies; 0 frees the GPU of an idle model.")
-    max: int = Field(default=1, ge=1, description="Most copies.")
-    num_cpus: float = Field(default=1.0, ge=0, description="CPU cores of each copy.")
-    num_gpus: float = Field(default=1.0, ge=0, description="GPUs of each copy; below 1 shares one, 0 is a CPU model.")
-    target_ongoing_requests: float = Field(
-        default=8.0, gt=0, description="Jobs at work per copy above which another copy is started."
-    )
-    downscale_delay_s: float = Field(default=60.0, ge=0, description="Seconds of less work before a copy is stopped.")
-    downscale_to_zero_delay_s: float | None = Field(
-        default=None, ge=0, description="Seconds without work before the last copy is stopped; empty: Ray's default."
-    )
-    graceful_shutdown_timeout_s: float = Field(
-        default=600.0, ge=0, description="Seconds that a copy told to stop has for its jobs; above the longest job."
-    )
-
-    @model_validator(mode="after")
-    def _counts_agree(self) -> Self:
-        problems = []
-        if self.min > self.max:
-            problems.append(("min", f"{self.min} is more than max, {self.max}"))
-        if self.num_gpus > 1 and self.num_gpus % 1:
-            problems.append(("num_gpus", "above 1 it must be a whole number"))
-        self.refuse(problems)
-        return self
 
 
 class ModelEntry(CatalogPart):
@@ -184,6 +158,9 @@ class ModelEntry(CatalogPart):
     )
     loading: Loading = Field(default_factory=Loading, description="How it is loaded and tuned.")
     replicas: Replicas = Field(default_factory=Replicas, description="Copies, and what each of them needs.")
+    pool: PoolName | None = Field(
+        default=None, description="The pool whose copies it shares with others, in place of its own; empty: none."
+    )
 
     @model_validator(mode="after")
     def _names_are_sound(self) -> Self:
@@ -241,7 +218,7 @@ class ModelEntry(CatalogPart):
         if self.token_env is None:
             return None
         token = environ.get(self.token_env)
-        if not token and self.token_env == "HF_TOKEN":  # noqa: S105 - a variable's name
+        if not token and self.token_env == "HF_TOKEN":  # noqa: S105 - a variable's name # nosec B105
             token = environ.get("HUGGINGFACE_TOKEN")
         return token or None
 
@@ -297,7 +274,9 @@ class ModelEntry(CatalogPart):
             "tasks": ["text2image", *(self.tasks or ())],
             "control_tasks": list(self.control_tasks),
             "loras": list(self.request_loras),
+            "lora_scales": {name: lora.scale for name, lora in self.request_loras.items()},
             "max_loras": self.max_loras,
+            "max_batch": self.max_batch,
             "step_cache": self.step_cache.model_dump(),
             "default_settings": {
                 "num_images": 1,
@@ -320,6 +299,7 @@ class Catalog(CatalogPart):
         default="", description="Id of the model for requests that name none; left out: the first one."
     )
     models: dict[ModelId, ModelEntry] = Field(min_length=1, description="The models, by id.")
+    pools: dict[PoolName, Pool] = Field(default_factory=dict, description="Copies that several models share, by name.")
 
     @model_validator(mode="before")
     @classmethod
@@ -334,6 +314,24 @@ class Catalog(CatalogPart):
             hint = suggestion(self.default, list(self.models))
             self.refuse([("default", f'there is no model "{self.default}"{hint}')])
         return self
+
+    @model_validator(mode="after")
+    def _members_share_their_pools_copies(self) -> Self:
+        members = {model_id: entry for model_id, entry in self.models.items() if entry.pool is not None}
+        self.refuse(
+            [
+                (("models", model_id, *field.split(".")), problem)
+                for model_id, entry in members.items()
+                for field, problem in member_problems(entry, self.pools)
+            ]
+        )
+        for model_id, entry in members.items():
+            self.models[model_id] = entry.model_copy(update={"replicas": self.pools[entry.pool or ""].replicas})
+        return self
+
+    def members(self, pool: str) -> dict[str, ModelEntry]:
+        """The models of a pool, by id."""
+        return {model_id: entry for model_id, entry in self.models.items() if entry.pool == pool}
 
     def get(self, model_id: str) -> ModelEntry:
         """Return the entry of a model.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -15,8 +17,11 @@ class CatalogPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     @classmethod
-    def refuse(cls, problems: list[Problem]) -> None:
+    def refuse(cls, problems: Sequence[tuple[str | tuple[str, ...], str]]) -> None:
         """Raise the problems, each at its own field.
+
+        Args:
+            problems: Each a :data:`Problem`, or with the names that lead to the field, which may then have dots.
 
         Raises:
             ValidationError: There are problems.
@@ -27,7 +32,7 @@ class CatalogPart(BaseModel):
                 [
                     InitErrorDetails(
                         type=PydanticCustomError("rule", "{text}", {"text": text}),
-                        loc=tuple(name.split(".")),
+                        loc=tuple(name.split(".")) if isinstance(name, str) else name,
                         input=None,
                     )
                     for name, text in problems

@@ -17,6 +17,11 @@ class ClientSettings(_Group):
     cancel_on_disconnect: bool = Field(
         default=False, description="Whether a job is cancelled when the client that waits for its images goes away."
     )
+    wait_for_load: bool = Field(
+        default=True,
+        description="Whether a client that waits for its images waits for a cold model too; false: it is told 503 and "
+        "when to come again.",
+    )
     model_aliases: dict[str, str] = Field(
         default=dict.fromkeys(_OPENAI_MODELS, ""),
         description="Other names of models, for the OpenAI dialect; an empty one means the catalog's default model.",

@@ -6,15 +6,18 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import Coroutine
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import diffusers
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
 
 from deployments.catalog import ModelEntry
 from deployments.engine.costs import ForwardCosts
@@ -26,18 +29,21 @@ from deployments.engine.previews import Preview
 from deployments.engine.prompt_length import PromptLimit
 from deployments.engine.request import ImageRequest
 from deployments.image_saving import save_image
+from deployments.image_storage import open_storage
 from deployments.job_inputs import JobInputs, read_inputs
 from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, GenerationSettings, JobPhase, JobState, NewImage
+from deployments.logs import about
 from deployments.model_loading import controlnet_weights_of, load_model, lora_weights_of, weights_of
 from deployments.progress import JobProgress, ProgressReporter
+from deployments.settings import Settings
 from deployments.storage.base import Storage
+from deployments.storage.patience import patient
 from deployments.storage.thumbnails import delete_image_files
+from deployments.traces import StageTimes, current_tracer, generate_span, note_stages, save_span
 from deployments.version import package_version
 
 logger = logging.getLogger(__name__)
-
-_REPORT_SECONDS = 0.2
 
 
 class ImageModel:
@@ -51,48 +57,75 @@ class ImageModel:
         storage: Where images go.
         tracker: The cluster's job tracker.
         costs_file: Where it is kept what forwards take on this device; None for nowhere.
+        report_seconds: Between two reports on where its jobs stand.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a part of its own
         self,
         model_id: str,
         entry: ModelEntry,
         storage: Storage,
         tracker: JobTracker,
         costs_file: Path | None = None,
+        *,
+        report_seconds: float = 0.2,
     ) -> None:
         _leave_a_core_free(entry.replicas.num_cpus)
         self._model_id = model_id
         self._entry = entry
         self._storage = storage
         self._tracker = tracker
-        self._reporter = ProgressReporter(self._tracker, _REPORT_SECONDS)
+        self._reporter = ProgressReporter(self._tracker, report_seconds)
         self._work: set[asyncio.Task[None]] = set()
         self._engine: Engine | None = None
         self._load_failure = ""
+        self._costs_file = costs_file
+        with about(model=model_id), self._noting_failure():
+            self._load()
+
+    @classmethod
+    def opened(cls, model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTracker) -> Self:
+        """A model with the storage and the folder that the service's settings name."""
+        storage = patient(open_storage(settings), settings.storage.patience_seconds)
+        costs_file = settings.data_dir / "forward-costs" / f"{model_id}.json"
+        report_seconds = settings.dispatch.report_seconds
+        return cls(model_id, entry, storage, tracker, costs_file, report_seconds=report_seconds)
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
         try:
-            self._load(costs_file)
+            yield
         except ModelLoadError as error:
             self._load_failure = str(error)
-            logger.error("Model %s is unavailable: %s", model_id, error)  # noqa: TRY400 - one line, no traceback
+            logger.error("Model %s is unavailable: %s", self._model_id, error)  # noqa: TRY400 - one line, no traceback
         except Exception as error:
             # Raised, it would have Ray Serve try a few more times and then give up, with no reason for clients to read.
-            self._load_failure = f"{entry.repo} could not be loaded: {type(error).__name__}: {_one_line(error)}"
-            logger.exception("Model %s is unavailable", model_id)
+            self._load_failure = f"{self._entry.repo} could not be loaded: {type(error).__name__}: {_one_line(error)}"
+            logger.exception("Model %s is unavailable", self._model_id)
 
-    def _load(self, costs_file: Path | None) -> None:
+    def _load(self) -> None:
+        began = time.monotonic()
+        self._start_engine(self._read())
+        logger.info("Model %s was loaded in %.1f s", self._model_id, time.monotonic() - began)
+
+    def _read(self, *, is_parked: bool = False) -> DiffusionPipeline:
         entry = self._entry
-        pipeline = load_model(entry, os.environ)
+        pipeline = load_model(entry, os.environ, is_parked=is_parked)
         self._weights = weights_of(entry)
         self._lora_weights = lora_weights_of(entry)
         self._controlnet_weights = controlnet_weights_of(entry)
         self._prompt_limit = PromptLimit(pipeline, takes_long_prompts=entry.prompt_encoding == "long")
         self._sampler = type(pipeline.scheduler).__name__ if hasattr(pipeline, "scheduler") else None
+        return pipeline
+
+    def _start_engine(self, pipeline: DiffusionPipeline) -> None:
+        entry = self._entry
+        device = f"{device_name(execution_device(pipeline))}, torch {torch.__version__}"
         self._engine = Engine(
             pipeline,
             max_batch=entry.max_batch,
             name=f"engine-{self._model_id}",
-            costs=ForwardCosts(costs_file, f"{device_name(execution_device(pipeline))}, torch {torch.__version__}"),
+            costs=ForwardCosts(self._costs_file, device),
             exact_rows=entry.exact_rows,
             has_step_cache=entry.step_cache.maximum > 0,
         )
@@ -111,14 +144,16 @@ class ImageModel:
 
     def check_health(self) -> None:
         """Raise if the engine's thread has died; Ray Serve then replaces the replica."""
-        if self._engine is not None and not self._engine.is_alive:
+        engine = self._engine
+        if engine is not None and not engine.is_alive:
             raise EngineError("The engine has stopped.")
 
     def describe(self) -> dict[str, Any]:
         """What the engine has done, for tests and operators."""
-        if self._engine is None:
+        engine = self._engine
+        if engine is None:
             return {"model_id": self._model_id, "load_failure": self._load_failure}
-        statistics = self._engine.statistics
+        statistics = engine.statistics
         return {
             "model_id": self._model_id,
             "widest_batch": statistics.widest_batch,
@@ -140,9 +175,18 @@ class ImageModel:
         return task
 
     async def _run(self, claim: Claim) -> None:
+        with about(job_id=claim.job_id, model=self._model_id):
+            await self._attempt(claim)
+
+    async def _attempt(self, claim: Claim) -> None:
+        began = time.monotonic()
+        logger.info("Attempt %d began", claim.fence)
         try:
-            await self._make_and_record(claim)
+            with generate_span(claim):
+                await self._make_and_record(claim)
+            logger.info("Attempt %d ended after %.2f s", claim.fence, time.monotonic() - began)
         except GenerationCancelledError:
+            logger.info("Attempt %d was stopped after %.2f s", claim.fence, time.monotonic() - began)
             await self._tracker.confirm_cancel(claim.job_id, claim.fence)
         except Exception as error:
             message, retryable = _explain(error)
@@ -160,7 +204,8 @@ class ImageModel:
 
         with self._reporter.follow(claim, stop) as progress:
             inputs = await read_inputs(self._tracker, self._storage, claim.request.settings)
-            generations += self._start_images(self._engine, claim, inputs, progress)
+            stages = [StageTimes() for _ in range(claim.request.settings.num_images)]
+            generations += self._start_images(self._engine, claim, inputs, progress, stages)
             progress.phase = JobPhase.GENERATING
             futures = [asyncio.wrap_future(generation.future) for generation in generations]
             try:
@@ -170,15 +215,18 @@ class ImageModel:
                 await asyncio.gather(*futures, return_exceptions=True)
                 raise
             progress.phase = JobPhase.SAVING
-            images = [
-                await self._store(claim, index, picture, inputs, generation.skipped_passes)
-                for index, (picture, generation) in enumerate(zip(pictures, generations, strict=True))
-            ]
+            images = []
+            for index, (picture, generation) in enumerate(zip(pictures, generations, strict=True)):
+                note_stages(claim, index, stages[index])
+                with save_span(claim, index):
+                    images.append(await self._store(claim, index, picture, inputs, generation.skipped_passes))
             completed = await self._tracker.complete(claim.job_id, claim.fence, images)
         if not completed:
             await self._discard_if_cancelled(claim, images)
 
-    def _start_images(self, engine: Engine, claim: Claim, inputs: JobInputs, progress: JobProgress) -> list[Generation]:
+    def _start_images(
+        self, engine: Engine, claim: Claim, inputs: JobInputs, progress: JobProgress, stages: list[StageTimes]
+    ) -> list[Generation]:
         """Every image of a job is an image of its own to the engine, so each can be made again from its own seed."""
         settings = claim.request.settings
         steps_done = [0] * settings.num_images
@@ -192,7 +240,7 @@ class ImageModel:
             def on_preview(step: int, preview: Preview) -> None:
                 progress.preview = preview
 
-            return engine.submit(
+            generation = engine.submit(
                 ImageRequest(
                     prompt=claim.request.prompt,
                     negative_prompt=claim.request.negative_prompt,
@@ -211,8 +259,11 @@ class ImageModel:
                     step_cache=settings.step_cache,
                     on_preview=on_preview,
                     on_step=on_step,
+                    on_stage=stages[index].note if current_tracer() is not None else None,
                 )
             )
+            generation.future.add_done_callback(stages[index].end)
+            return generation
 
         return [start(index) for index in range(settings.num_images)]
 

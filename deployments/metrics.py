@@ -164,6 +164,18 @@ IMAGE_WRITE_SECONDS = Histogram(
     ("model",),
     _WRITE_SECONDS,
 )
+POOL_SWAPS = Counter("cyberimage_pool_swaps", "Models brought onto the device of their pool.", ("pool", "model"))
+POOL_SWAP_SECONDS = Histogram(
+    "cyberimage_pool_swap_seconds",
+    "That bringing a model onto the device of its pool took, once it was read from the disk.",
+    ("pool", "model"),
+    _WRITE_SECONDS,
+)
+POOL_WEIGHT_BYTES = Gauge(
+    "cyberimage_pool_weight_bytes",
+    "Weights of each replica of a pool, on the device (resident) and in main memory only (parked).",
+    ("pool", "place"),
+)
 
 
 def is_recording() -> bool:

@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from deployments.catalog import Loading, Lora, ModelEntry
 from deployments.engine.controlnet import ControlNetSource
 from deployments.engine.exceptions import ModelLoadError
-from deployments.engine.loading import PipelineSource, load_pipeline, weights_fingerprint
+from deployments.engine.loading import PipelineSource, default_device, load_pipeline, weights_fingerprint
 from deployments.engine.lora import LoraWeights
 from deployments.engine.quantization import WeightQuantization
 from deployments.engine.shells import compatible_schedulers
@@ -19,23 +19,32 @@ from deployments.engine.tasks import can_do
 from deployments.engine.tuning import Tuning
 
 
-def load_model(entry: ModelEntry, environ: Mapping[str, str]) -> DiffusionPipeline:
+def load_model(entry: ModelEntry, environ: Mapping[str, str], *, is_parked: bool = False) -> DiffusionPipeline:
     """Load a model of the catalog.
 
     Args:
         entry: What the catalog says of it.
         environ: The environment, for the token of the hub.
+        is_parked: Whether its weights stay in main memory, from which somebody else brings them to the device.
 
     Raises:
         ModelLoadError: If it cannot be loaded, with the reason in one line.
     """
-    pipeline = load_pipeline(_source(entry, environ), _device(entry), _tuning(entry))
+    pipeline = load_pipeline(_source(entry, environ), device_of(entry), _tuning(entry, is_parked=is_parked))
     _check_tasks(entry, type(pipeline))
     unknown = set(entry.schedulers) - set(compatible_schedulers(pipeline))
     if unknown:
         choice = ", ".join(compatible_schedulers(pipeline)) or "none can be chosen"
         raise ModelLoadError(f"schedulers: the model cannot use {', '.join(sorted(unknown))}. It can use: {choice}.")
     return pipeline
+
+
+def device_of(entry: ModelEntry) -> str:
+    """Where a model computes, as torch names it."""
+    if entry.loading.device != "auto":
+        return entry.loading.device
+    # A copy that holds no GPU leaves those it can see to others.
+    return "cpu" if entry.replicas.num_gpus == 0 else default_device()
 
 
 def weights_of(entry: ModelEntry) -> str:
@@ -94,19 +103,12 @@ def _source(entry: ModelEntry, environ: Mapping[str, str]) -> PipelineSource:
     )
 
 
-def _device(entry: ModelEntry) -> str | None:
-    if entry.loading.device != "auto":
-        return entry.loading.device
-    # A copy that holds no GPU leaves those it can see to others.
-    return "cpu" if entry.replicas.num_gpus == 0 else None
-
-
-def _tuning(entry: ModelEntry) -> Tuning:
+def _tuning(entry: ModelEntry, *, is_parked: bool) -> Tuning:
     loading = entry.loading
     scheduler = loading.scheduler
     return Tuning(
         attention_backend=loading.attention_backend,
-        offload=loading.offload,
+        offload="all" if is_parked else loading.offload,
         layerwise_casting=loading.layerwise_casting,
         vae_slicing=loading.vae_slicing,
         vae_tiling=loading.vae_tiling,

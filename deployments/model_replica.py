@@ -8,17 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from deployments.backends import open_tracker
 from deployments.catalog import ModelEntry
-from deployments.image_storage import open_storage
 from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim
+from deployments.live_settings import use_live_log_level
+from deployments.logs import configure_logs
 from deployments.measuring import ReplicaMeter, repeat
 from deployments.model_state import ANNOUNCE_SECONDS
 from deployments.settings import Settings
-from deployments.storage.patience import patient
+from deployments.traces import configure_traces
 
 if TYPE_CHECKING:
     from deployments.image_model import ImageModel
@@ -36,9 +40,13 @@ class ModelReplica:
     """
 
     async def __init__(self, model_id: str, entry: ModelEntry, settings: Settings) -> None:  # type: ignore[misc]
+        configure_logs(settings.logging, f"model-{model_id}", settings.logs_dir, draws=True)
+        configure_traces(settings.tracing, f"model-{model_id}")
+        self._settings = settings
         tracker = await asyncio.to_thread(open_tracker, settings)
         began = time.monotonic()
-        self._model: ImageModel = await asyncio.to_thread(_load, model_id, entry, settings, tracker)
+        async with announced_load(tracker, model_id):
+            self._model: ImageModel = await asyncio.to_thread(_load, model_id, entry, settings, tracker)
         self._meter = ReplicaMeter(model_id, time.monotonic() - began, is_available=not self._model.load_failure)
         self._measuring = asyncio.create_task(repeat(self._measure))
         self._announcing = asyncio.create_task(
@@ -49,6 +57,10 @@ class ModelReplica:
         """Run a claimed job to its end, and record that end with the tracker."""
         with self._meter.job(claim):
             await self._model.generate(claim)
+
+    def reconfigure(self, user_config: Any) -> None:
+        """Ray Serve calls this with the deployment's ``user_config``, at the start and when it was changed."""
+        use_live_log_level(self._settings.logging, user_config)
 
     async def describe(self) -> dict[str, Any]:
         """What the replica has done so far."""
@@ -74,17 +86,50 @@ async def announce_forever(
         load_failure: Why the model could not be loaded; empty if it was.
         every_seconds: Between two calls.
     """
+    replica = str(uuid4())
     while True:
         try:
-            await tracker.announce_model(model_id, fingerprint, load_failure)
+            await tracker.announce_model(model_id, fingerprint, load_failure, replica)
         except Exception:
             logger.exception("The tracker was not told the state of %s; it will be tried again", model_id)
         await asyncio.sleep(every_seconds)
 
 
+@asynccontextmanager
+async def announced_load(
+    tracker: JobTracker, model_id: str, every_seconds: float = ANNOUNCE_SECONDS
+) -> AsyncIterator[None]:
+    """Tell the tracker for how long a model is being loaded, as long as the block runs, and then how long it took.
+
+    Args:
+        tracker: The job tracker.
+        model_id: The model's key in the catalog.
+        every_seconds: Between two calls.
+    """
+    replica = str(uuid4())
+    began = time.monotonic()
+
+    async def tell(*, is_over: bool) -> None:
+        try:
+            await tracker.announce_load(model_id, replica, time.monotonic() - began, is_over=is_over)
+        except Exception:
+            logger.warning("The tracker was not told that %s is being loaded", model_id, exc_info=True)
+
+    async def tell_forever() -> None:
+        while True:
+            await tell(is_over=False)
+            await asyncio.sleep(every_seconds)
+
+    telling = asyncio.create_task(tell_forever())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.wait([telling])
+    await tell(is_over=True)
+
+
 def _load(model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTracker) -> ImageModel:
     from deployments.image_model import ImageModel  # noqa: PLC0415 - it imports torch
 
-    costs_file = settings.data_dir / "forward-costs" / f"{model_id}.json"
-    storage = patient(open_storage(settings), settings.storage.patience_seconds)
-    return ImageModel(model_id, entry, storage, tracker, costs_file)
+    return ImageModel.opened(model_id, entry, settings, tracker)

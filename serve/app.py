@@ -1,18 +1,21 @@
-"""Builds the Ray Serve application: the ingress plus one deployment per model of the catalog."""
+"""Builds the Ray Serve application: the ingress plus one deployment for each model or pool of the catalog."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
 
+from deployments.autoscaling import DRAIN_CHECK_SECONDS, autoscaling_fields
 from deployments.backends import listening_host, require_reachable_images
-from deployments.catalog import ModelEntry, load_catalog
+from deployments.catalog import Catalog, ModelEntry, Pool, Replicas, load_catalog
 from deployments.image_storage import prepare_storage
 from deployments.model_replica import ModelReplica
-from deployments.settings import load_settings
+from deployments.pool_replica import PoolReplica
+from deployments.settings import Settings, load_settings
 from serve.ingress import Ingress
 
 _INGRESS_CPUS = 0.1
@@ -39,7 +42,9 @@ def build_app(args: dict[str, Any]) -> Application:
     models = {
         model_id: serve.deployment(**model_options(model_id, entry))(ModelReplica).bind(model_id, entry, settings)
         for model_id, entry in catalog.models.items()
+        if entry.pool is None
     }
+    models |= _pooled_models(catalog, settings)
     ingress = serve.deployment(
         name="Ingress",
         num_replicas=settings.ingress_replicas,
@@ -57,19 +62,47 @@ def model_options(model_id: str, entry: ModelEntry) -> dict[str, Any]:
         model_id: The model's key in the catalog.
         entry: What the catalog says of it.
     """
-    replicas = entry.replicas
+    return _options(f"model-{model_id}", entry.replicas, entry.most_ongoing_jobs)
+
+
+def pool_options(name: str, pool: Pool, members: Mapping[str, ModelEntry]) -> dict[str, Any]:
+    """A pool's deployment options: each of its models always has room for its jobs, whatever the others have.
+
+    Args:
+        name: The pool's name in the catalog.
+        pool: What the catalog says of it.
+        members: Its models, by id.
+    """
+    return _options(f"pool-{name}", pool.replicas, sum(entry.most_ongoing_jobs for entry in members.values()))
+
+
+def _pooled_models(catalog: Catalog, settings: Settings) -> dict[str, Application]:
+    """The pools' deployments, each under the ids of all its models."""
+    pooled: dict[str, Application] = {}
+    for name, pool in catalog.pools.items():
+        members = catalog.members(name)
+        if members:
+            deployment = serve.deployment(**pool_options(name, pool, members))(PoolReplica)
+            pooled |= dict.fromkeys(members, deployment.bind(name, pool, members, settings))
+    return pooled
+
+
+def _options(name: str, replicas: Replicas, most_ongoing_jobs: int) -> dict[str, Any]:
     autoscaling: dict[str, Any] = {
         "min_replicas": replicas.min,
         "max_replicas": replicas.max,
         "target_ongoing_requests": replicas.target_ongoing_requests,
+        "upscale_delay_s": replicas.upscale_delay_s,
         "downscale_delay_s": replicas.downscale_delay_s,
+        **autoscaling_fields(replicas.num_gpus),
     }
     if replicas.downscale_to_zero_delay_s is not None:
         autoscaling["downscale_to_zero_delay_s"] = replicas.downscale_to_zero_delay_s
     return {
-        "name": f"model-{model_id}",
-        "max_ongoing_requests": entry.most_ongoing_jobs,
+        "name": name,
+        "max_ongoing_requests": most_ongoing_jobs,
         "autoscaling_config": autoscaling,
         "graceful_shutdown_timeout_s": replicas.graceful_shutdown_timeout_s,
+        "graceful_shutdown_wait_loop_s": DRAIN_CHECK_SECONDS,
         "ray_actor_options": {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
     }

@@ -12,11 +12,14 @@ from fastapi import FastAPI
 from deployments.backends import open_tracker, require_reachable_images
 from deployments.catalog import Catalog
 from deployments.image_storage import open_storage
+from deployments.logs import configure_logs
 from deployments.retention import Retention
 from deployments.settings import Settings
+from deployments.traces import configure_traces
 from deployments.upkeep import Upkeep
 from serve.api.application import build_api
 from serve.dispatch import Dispatcher
+from serve.reconfiguration import apply_live_settings
 from serve.services import Services
 
 
@@ -32,6 +35,8 @@ class Ingress:
     async def __init__(  # type: ignore[misc] # Ray Serve awaits it
         self, settings: Settings, catalog: Catalog, models: dict[str, Any]
     ) -> None:
+        configure_logs(settings.logging, "ingress", settings.logs_dir)
+        configure_traces(settings.tracing, "ingress")
         # Nodes may have come since the application was built.
         await asyncio.to_thread(require_reachable_images, settings)
         tracker = await asyncio.to_thread(open_tracker, settings)
@@ -45,6 +50,10 @@ class Ingress:
             poll_seconds=settings.dispatch.poll_seconds,
             report_seconds=min(2.0, settings.queue.lease_seconds / 4),
         )
+
+    async def reconfigure(self, user_config: Any) -> None:
+        """Ray Serve calls this with the deployment's ``user_config``, at the start and when it was changed."""
+        await apply_live_settings(self._services, user_config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray Serve calls this once the replica is constructed."""

@@ -42,6 +42,11 @@ class EncodingCache:
             _, (_, dropped) = self._kept.popitem(last=False)
             self._bytes -= dropped
 
+    def clear(self) -> None:
+        """Keep nothing of what there is."""
+        self._kept.clear()
+        self._bytes = 0
+
 
 def encoding_key(call: Call, *, alone: bool) -> Hashable | None:
     """What identifies the result of a text encoder's call, or None for a call of another kind.

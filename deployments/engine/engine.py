@@ -36,7 +36,7 @@ from deployments.engine.lora_sets import LoraSets, lora_set
 from deployments.engine.policy import Group, Policy
 from deployments.engine.previews import LatentColours
 from deployments.engine.request import ImageRequest
-from deployments.engine.stages import module_of
+from deployments.engine.stages import module_of, stage_of
 from deployments.engine.statistics import EngineStatistics
 from deployments.engine.step_caches import StepCaches
 
@@ -110,6 +110,10 @@ class Engine:
                 raise EngineStoppedError
             self._arrivals.put(generation)
         return generation
+
+    def forget_encodings(self) -> None:
+        """Give the memory of encoded prompts free. Only while no image is in the making."""
+        self._forwards.encodings.clear()
 
     def stop(self, timeout: float | None = None) -> None:
         """Abort all images and end the thread.
@@ -211,6 +215,8 @@ class Engine:
         generation = current_generation()
         if generation is None:
             return target(*args, **kwargs)
+        if generation.request.on_stage is not None:
+            generation.request.on_stage(stage_of(target).value)
         loras = self._loras.within(module_of(target), lora_set(generation.request.loras))
         try:
             call = read_call(target, owner, args, kwargs, loras) if generation.pauses else None

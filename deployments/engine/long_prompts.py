@@ -19,13 +19,14 @@ from deployments.engine.prompt_weights import read_weights
 _GIVEN_EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "clip_skip")
 
 
-def encode_long_prompts(pipeline: DiffusionPipeline) -> None:
+def encode_long_prompts(pipeline: DiffusionPipeline, device: str) -> None:
     """Make a pipeline encode its prompts piece by piece; its ``encode_prompt`` does the rest as before.
 
     The text encoders are called by way of the pipeline's modules, so the gates of an engine see each piece.
 
     Args:
         pipeline: Its ``encode_prompt`` is replaced, on this object and its copies.
+        device: Where it computes.
 
     Raises:
         ModelLoadError: If it does not read its prompts with CLIP alone.
@@ -35,7 +36,7 @@ def encode_long_prompts(pipeline: DiffusionPipeline) -> None:
             "prompt_encoding: long is for pipelines with CLIP text encoders alone, not for a "
             f"{type(pipeline).__name__}."
         )
-    pipeline.encode_prompt = _LongPromptEncoder(pipeline)
+    pipeline.encode_prompt = _LongPromptEncoder(pipeline, device)
 
 
 def reads_with_clip_alone(pipeline: DiffusionPipeline) -> bool:
@@ -49,10 +50,9 @@ def reads_with_clip_alone(pipeline: DiffusionPipeline) -> bool:
 class _LongPromptEncoder:
     """In the place of a pipeline's ``encode_prompt``."""
 
-    def __init__(self, pipeline: DiffusionPipeline) -> None:
+    def __init__(self, pipeline: DiffusionPipeline, device: str) -> None:
         self._stock: Callable[..., Any] = type(pipeline).encode_prompt.__get__(pipeline)
         self._signature = inspect.signature(self._stock)
-        device = pipeline._execution_device
         if getattr(pipeline, "text_encoder_2", None) is None:
             self._encoders = [_ClipEncoder(pipeline.tokenizer, pipeline.text_encoder, device, is_penultimate=False)]
         else:
@@ -93,14 +93,14 @@ class _LongPromptEncoder:
 class _ClipEncoder:
     """One tokenizer with its CLIP text encoder."""
 
-    def __init__(self, tokenizer: Any, text_encoder: Any, device: torch.device, *, is_penultimate: bool) -> None:
+    def __init__(self, tokenizer: Any, text_encoder: Any, device: str, *, is_penultimate: bool) -> None:
         from compel import EmbeddingsProvider, ReturnedEmbeddingsType  # noqa: PLC0415 - only where it is asked for
 
         if is_penultimate:
             layer = ReturnedEmbeddingsType.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED
         else:
             layer = ReturnedEmbeddingsType.LAST_HIDDEN_STATES_NORMALIZED
-        self._device = str(device)
+        self._device = device
         self._provider = EmbeddingsProvider(
             tokenizer,
             text_encoder,

@@ -41,6 +41,8 @@ class ImageRequest:
             green and blue of shape (latent height, latent width, 3), as uint8. Must return at once.
         preview_every: Steps from one preview to the next.
         on_step: Called on the engine's thread with the number of steps done; must return at once.
+        on_stage: Called on the engine's thread at each call of a module, with the value of the :class:`Stage` that it
+            is for; must return at once.
     """
 
     prompt: str
@@ -61,6 +63,7 @@ class ImageRequest:
     on_preview: Callable[[int, NDArray[np.uint8]], None] | None = field(default=None, compare=False)
     preview_every: int = 1
     on_step: Callable[[int], None] = field(default=_ignore_step, compare=False)
+    on_stage: Callable[[str], None] | None = field(default=None, compare=False)
 
     @property
     def denoising_steps(self) -> int:

@@ -26,7 +26,7 @@ class Tuning:
 
     Attributes:
         attention_backend: A backend of diffusers, or ``auto``: xformers on a GPU where it is installed, else native.
-        offload: ``none``, ``model`` or ``group``.
+        offload: ``none``, ``model``, ``group`` or ``all``, as :func:`place_pipeline` has them.
         layerwise_casting: ``none``, or the dtype in which the denoiser's layers are kept between their uses.
         vae_slicing: Decode the images of a batch one after another.
         vae_tiling: Decode large images in tiles.
@@ -84,7 +84,7 @@ def tune_pipeline(pipeline: DiffusionPipeline, tuning: Tuning, device: str, toke
     if tuning.compiles:
         compile_blocks(pipeline)
     if tuning.takes_long_prompts:
-        encode_long_prompts(pipeline)
+        encode_long_prompts(pipeline, device)
 
 
 def remove_safety_checker(pipeline: DiffusionPipeline) -> None:

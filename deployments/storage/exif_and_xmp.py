@@ -8,8 +8,8 @@ standard (CIPA DC-008, ``UserComment``) leaves the byte order open.
 from __future__ import annotations
 
 import struct
-from xml.etree import ElementTree
-from xml.sax.saxutils import quoteattr
+from xml.etree import ElementTree  # nosec B405
+from xml.sax.saxutils import quoteattr  # nosec B406
 
 import PIL.Image
 from PIL import ExifTags
@@ -68,7 +68,7 @@ def json_in(image: PIL.Image.Image) -> str:
     if _NAMESPACE not in text or "<!DOCTYPE" in text:  # entities of a stranger's file may expand without end
         return ""
     try:
-        tree = ElementTree.fromstring(text.rstrip("\0"))  # noqa: S314 - without a DOCTYPE there are no entities
+        tree = ElementTree.fromstring(text.rstrip("\0"))  # noqa: S314 - no DOCTYPE, no entities # nosec B314
     except ElementTree.ParseError:
         return ""
     for description in tree.iter(f"{{{_RDF}}}Description"):

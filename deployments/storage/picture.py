@@ -32,7 +32,7 @@ class WrongFormatError(PictureError):
 
 
 class PictureTooLargeError(PictureError):
-    """The picture has too many pixels."""
+    """The picture has too many pixels, or its file too many bytes."""
 
     status = 413
     code = "picture_too_large"

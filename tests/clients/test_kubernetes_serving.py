@@ -26,8 +26,8 @@ from tests.service import WAIT_SECONDS, free_port
 from tests.unit.manifests import PROJECT, ray_groups, serve_config
 
 SERVE = [sys.executable, "-m", "ray.serve.scripts", "run"]
-# What no test here does: pad a batch.
-NOT_SEEN = {metrics.PADDED_ROWS}
+# What no test here does: pad a batch, and have a pool.
+NOT_SEEN = {metrics.PADDED_ROWS, metrics.POOL_SWAPS, metrics.POOL_SWAP_SECONDS, metrics.POOL_WEIGHT_BYTES}
 
 
 def local_catalog(overlay: str) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from ray.serve._private.autoscaling_state import _resolve_policy_callable
+from ray.serve.config import AutoscalingPolicy
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.settings import SettingsError, load_settings
@@ -22,6 +24,10 @@ def config_problems(text: str) -> list[str]:
             load_settings(application.args)
         except SettingsError as error:
             problems += [f"{application.name}: args: {line}" for line in str(error).splitlines()]
+        try:
+            _resolve_policy_callable(AutoscalingPolicy(**application.autoscaling_policy or {}))
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            problems.append(f"{application.name}: autoscaling_policy: {error}")
     return problems
 
 

@@ -84,6 +84,7 @@ models:
       num_cpus: 2
       num_gpus: 0.5
       target_ongoing_requests: 3
+      upscale_delay_s: 7
       downscale_delay_s: 120
       downscale_to_zero_delay_s: 300
       graceful_shutdown_timeout_s: 1200
@@ -99,7 +100,9 @@ models:
     autoscaling = deployment._deployment_config.autoscaling_config
     assert (autoscaling.min_replicas, autoscaling.max_replicas) == (1, 8)
     assert autoscaling.target_ongoing_requests == 3
+    assert autoscaling.upscale_delay_s == 7
     assert (autoscaling.downscale_delay_s, autoscaling.downscale_to_zero_delay_s) == (120, 300)
+    assert autoscaling.policy.policy_kwargs == {"num_gpus": 0.5}
 
 
 def test_a_model_on_the_cpu_asks_for_no_gpu(tmp_path: Path) -> None:
@@ -113,6 +116,30 @@ def test_a_replica_takes_more_than_its_batch_so_that_the_next_one_waits_there(tm
         if name != "Ingress":
             entry = deployment.init_args[1]
             assert entry.max_batch < deployment.max_ongoing_requests == entry.most_ongoing_jobs
+
+
+def test_models_of_a_pool_share_a_deployment_with_room_for_the_jobs_of_each(tmp_path: Path) -> None:
+    args = write_catalog(
+        tmp_path,
+        """
+models:
+  own: {repo: owner/own}
+  one: {repo: owner/one, pool: shared, max_batch: 4}
+  two: {repo: owner/two, pool: shared, max_batch: 2}
+pools:
+  shared: {replicas: {min: 1, num_gpus: 0.5}, memory: 8GiB}
+  unused: {}
+""",
+    )
+
+    deployments = deployments_of(args)
+    pool = deployments["pool-shared"]
+    _, catalog, handles = deployments["Ingress"].init_args
+    assert set(deployments) == {"Ingress", "model-own", "pool-shared"}
+    assert handles == {"own": "model-own", "one": "pool-shared", "two": "pool-shared"}
+    assert pool.init_args[:3] == ("shared", catalog.pools["shared"], catalog.members("shared"))
+    assert pool.max_ongoing_requests == 2 * (4 + 2)
+    assert pool.ray_actor_options == {"num_cpus": 1, "num_gpus": 0.5}
 
 
 def test_a_model_of_a_variable_has_a_deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

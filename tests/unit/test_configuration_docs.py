@@ -17,6 +17,7 @@ from deployments.catalog import (
     Loading,
     Lora,
     ModelEntry,
+    Pool,
     Quantization,
     Replicas,
     SchedulerChoice,
@@ -41,6 +42,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     Lora: "### `loras`",
     SchedulerChoice: "### `scheduler`",
     Replicas: "### `replicas`",
+    Pool: "### `pools`",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deployments.backends import tracker_resources
 from deployments.catalog import Catalog, load_catalog
 from deployments.settings import Settings, load_settings
 from serve.app import model_options
@@ -114,6 +115,12 @@ class TestServeConfig:
             assert options["num_cpus"] <= int(limits["cpu"])
             assert options.get("num_gpus", 0) <= int(limits.get("nvidia.com/gpu", 0))
             assert not resource.lower().endswith("gpu"), "KubeRay would take it for a number of GPUs"
+
+    def test_production_keeps_the_tracker_where_there_is_always_a_pod(self) -> None:
+        (resource,) = tracker_resources(load_settings(arguments("production")))
+        (group,) = [each for each in ray_groups("production").values() if resource in each.get("resources", {})]
+
+        assert group["minReplicas"] > 0
 
     def test_production_has_as_many_pods_as_its_fewest_copies_need(self) -> None:
         groups = ray_groups("production")

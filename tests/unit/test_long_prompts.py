@@ -28,7 +28,7 @@ def build(request):
 @pytest.fixture
 def pipeline(build):
     pipeline = build()
-    encode_long_prompts(pipeline)
+    encode_long_prompts(pipeline, "cpu")
     return pipeline
 
 

@@ -99,6 +99,20 @@ def test_wrong_value_is_told() -> None:
     assert problem.startswith("http_options.port: ")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ("GpuShare", "module 'deployments.autoscaling' has no attribute 'GpuShare'"),
+        (
+            "GpuSharing\n      policy_kwargs: {gpu: 1}",
+            "GpuSharing.__init__() got an unexpected keyword argument 'gpu'",
+        ),
+    ],
+)
+def test_a_policy_that_cannot_be_made_is_told(wrong: str, problem: str) -> None:
+    assert config_problems(TEXT.replace("GpuSharing", wrong, 1)) == [f"cyberimage: autoscaling_policy: {problem}"]
+
+
 def test_settings_and_runtime_environment_are_not_schemas_of_ray() -> None:
     text = TEXT.replace("    args:", "    runtime_env: {env_vars: {ANY_NAME: value}}\n    args:", 1)
 

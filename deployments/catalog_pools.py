@@ -1,0 +1,92 @@
+"""Pools: several models that take turns in the same copies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, ByteSize, Field
+from pydantic_core import PydanticCustomError
+
+from deployments.catalog_file import suggestion
+from deployments.catalog_loading import Loading
+from deployments.catalog_part import CatalogPart, Problem
+from deployments.catalog_replicas import Replicas
+
+if TYPE_CHECKING:
+    from deployments.catalog import ModelEntry
+
+_POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _pool_name(value: str) -> str:
+    if not _POOL_NAME.fullmatch(value):
+        raise PydanticCustomError(
+            "pool_name", "not a pool's name: letters, digits, '.', '_' and '-', a letter or digit first, at most 64"
+        )
+    return value
+
+
+PoolName = Annotated[str, AfterValidator(_pool_name)]
+
+
+class Pool(CatalogPart):
+    """Copies that several models share, and how much of each copy's memory their weights may take."""
+
+    replicas: Replicas = Field(default_factory=Replicas, description="Copies, each of which serves all the models.")
+    memory: ByteSize | None = Field(
+        default=None,
+        description="Most bytes of weights on the GPU at once, such as 20GiB; empty: what is free when a copy starts, "
+        "less reserve.",
+    )
+    reserve: ByteSize = Field(
+        default=ByteSize(4 << 30), description="Bytes of the GPU left to images in the making, where memory is empty."
+    )
+    parked_memory: ByteSize | None = Field(
+        default=None,
+        description="Most bytes of weights kept in main memory, those on the GPU included; empty: all that were read.",
+    )
+    residency_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds for which a model that was brought in keeps its place while it has work.",
+    )
+
+
+def member_problems(entry: ModelEntry, pools: Mapping[str, Pool]) -> list[Problem]:
+    """What keeps a model out of its pool: the fields, and what is wrong with each.
+
+    Args:
+        entry: Of a model that names a pool.
+        pools: Those there are.
+    """
+    name = entry.pool or ""
+    if name not in pools:
+        return [("pool", f'there is no pool "{name}"{suggestion(name, list(pools))}')]
+    replicas = pools[name].replicas
+    problems = _moving_problems(entry.loading)
+    if "replicas" in entry.model_fields_set and entry.replicas != replicas:
+        problems.append(("replicas", f"the copies are those of its pool (pools.{name}.replicas); leave it out"))
+    if replicas.num_gpus > 0 and entry.loading.device == "cpu":
+        problems.append(("loading.device", "cpu does not go with a pool that has a GPU"))
+    if replicas.num_gpus == 0:
+        problems += entry.loading.gpu_problems()
+    return problems
+
+
+def _moving_problems(loading: Loading) -> list[Problem]:
+    """What of a model's loading keeps its weights from being moved as a whole."""
+    problems = []
+    if loading.offload != "none":
+        problems.append(("loading.offload", "does not go with a pool, which itself moves models to the GPU and away"))
+    quantization = loading.quantization
+    if quantization and quantization.method == "bitsandbytes":
+        problems.append(
+            ("loading.quantization", "bitsandbytes loads past the pool, straight to the GPU; take torchao or gguf")
+        )
+    if quantization and quantization.method == "torchao" and quantization.kind == "int4":
+        problems.append(
+            ("loading.quantization", "int4 of torchao is laid out for one device and cannot be moved; take int8")
+        )
+    return problems

@@ -1,0 +1,168 @@
+"""A pool of models on one device: whoever needs one waits until it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import ByteSize
+
+from deployments.logs import about, about_nobody
+from deployments.residency import Move, MoveKind, Residency, Ticket
+
+
+class PoolMemoryError(Exception):
+    """The model is larger than the pool's memory."""
+
+
+class NoRoomError(Exception):
+    """There is not enough GPU memory for the model's weights."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class Movable(Protocol):
+    """A model whose weights can be moved; each method is called on a thread, one at a time in a pool."""
+
+    def load(self) -> int:
+        """Read the weights into main memory; returns their bytes.
+
+        Raises:
+            Exception: They cannot be read; the model is not tried again.
+        """
+
+    def bring_in(self) -> None:
+        """Copy the weights to the device.
+
+        Raises:
+            NoRoomError: They do not fit beside the others there; they are where they were.
+            Exception: They cannot be; the model is not tried again.
+        """
+
+    def park(self) -> None:
+        """Take the weights from the device; they stay in main memory."""
+
+    def drop(self) -> None:
+        """Take the weights out of main memory too."""
+
+    def give_up(self, reason: str) -> None:
+        """Be unavailable from now on, with nothing in any memory."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A move that was made, or could not be.
+
+    Attributes:
+        kind: What was done.
+        model_id: To which model.
+        seconds: How long it took.
+        failure: Why it could not be done; empty if it could.
+    """
+
+    kind: MoveKind
+    model_id: str
+    seconds: float
+    failure: str = ""
+
+
+class ModelPool:
+    """Moves models so that each job gets its own, one move after another and never one that is in use.
+
+    Args:
+        name: The pool's name in the catalog.
+        models: The models, by id.
+        residency: Decides who is on the device; it belongs to the pool from now on.
+        on_moved: Told of each move.
+        around: What is entered for as long as a move takes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        models: Mapping[str, Movable],
+        residency: Residency,
+        on_moved: Callable[[Moved], None] = lambda moved: None,
+        around: Callable[[Move], AbstractAsyncContextManager[None]] = lambda move: nullcontext(),
+    ) -> None:
+        self._name = name
+        self._models = models
+        self._residency = residency
+        self._on_moved = on_moved
+        self._around = around
+        self._admitted: dict[Ticket, asyncio.Event] = {}
+        self._mover: asyncio.Task[None] | None = None
+
+    async def enter(self, model_id: str) -> None:
+        """Wait until a model is on the device, and keep it there until :meth:`leave`.
+
+        A model that could not be loaded is not waited for.
+        """
+        ticket = self._residency.wait_for(model_id)
+        admitted = self._admitted[ticket] = asyncio.Event()
+        self._look()
+        try:
+            await admitted.wait()
+        except asyncio.CancelledError:
+            if self._admitted.pop(ticket, None) is None:
+                self._residency.leave(model_id)
+            else:
+                self._residency.give_up(ticket)
+            self._look()
+            raise
+
+    def leave(self, model_id: str) -> None:
+        """Say that a job is done with its model."""
+        self._residency.leave(model_id)
+        self._look()
+
+    def _look(self) -> None:
+        """Do what can be done now: let jobs begin, and move a model."""
+        for ticket in self._residency.admit():
+            self._admitted.pop(ticket).set()
+        move = self._residency.next_move()  # none while one is made
+        if move is not None:
+            self._mover = asyncio.create_task(self._make(move), context=about_nobody())
+
+    async def _make(self, move: Move) -> None:
+        began = time.monotonic()
+        failure, size = "", None
+        try:
+            with about(model=move.model_id):
+                async with self._around(move):
+                    size = await asyncio.to_thread(self._carry_out, move)
+        except Exception as error:
+            if isinstance(error, NoRoomError) and self._residency.note_no_room(move):
+                self._look()
+                return
+            failure = str(error)
+            await asyncio.to_thread(self._models[move.model_id].give_up, failure)
+            self._residency.note_failed(move)
+        else:
+            self._residency.note_done(move, size)
+        self._on_moved(Moved(move.kind, move.model_id, time.monotonic() - began, failure))
+        self._look()
+
+    def _carry_out(self, move: Move) -> int | None:
+        """Returns the weights' bytes, where they were loaded."""
+        model = self._models[move.model_id]
+        if move.kind is MoveKind.LOAD:
+            size = model.load()
+            self._require_room(size)
+            return size
+        {MoveKind.BRING_IN: model.bring_in, MoveKind.PARK: model.park, MoveKind.DROP: model.drop}[move.kind]()
+        return None
+
+    def _require_room(self, size: int) -> None:
+        memory = self._residency.memory
+        if memory is not None and size > memory:
+            has, needs = ByteSize(memory).human_readable(), ByteSize(size).human_readable()
+            raise PoolMemoryError(
+                f"pools.{self._name}.memory: the weights take {needs}, and {has} is all that there is for them; "
+                "give the pool more, or the model fewer bits (dtype, loading.quantization)."
+            )
