@@ -31,6 +31,8 @@ let isLost = false;
 const at = (strings, ...ids) => String.raw({ raw: strings }, ...ids.map(encodeURIComponent));
 
 export const listModels = () => request("GET", "api/models");
+export const aboutService = () => request("GET", "api/service");
+export const countTokens = (model_id, prompt) => send("POST", "api/prompts/count", { model_id, prompt });
 export const jobStatus = (id) => request("GET", at`api/status/${id}`);
 export const cancelJob = (id) => request("DELETE", at`api/jobs/${id}`);
 export const retryJob = (id) => request("POST", at`api/jobs/${id}/retry`);
@@ -112,8 +114,9 @@ async function request(method, path, { headers = {}, body, signal } = {}) {
     throw new ConnectionLost("No answer from the service; it is asked again as soon as it can be reached.");
   }
   const answer = readJson(text);
-  // A proxy in front of a service that is down answers in its place, without the service's words.
-  if (response.status >= 502 && !answer?.message) {
+  // A proxy in front of a service that is down or starting answers in its place, without the service's words; Ray
+  // Serve's own says 404 until the service is there.
+  if ((response.status === 404 || response.status >= 502) && !answer?.message) {
     setLost(true);
     throw new ConnectionLost("No answer from the service; it is asked again as soon as it can be reached.");
   }

@@ -129,12 +129,12 @@ export class Card {
   }
 
   #figures(images) {
-    const { image, mask, ...asked } = this.#request;
+    const { image, mask, control_image, ...asked } = this.#request;
     const records = images.map((made, place) => ({
       ...asked,
       id: made.id,
       created_at: made.created_at,
-      settings: { ...asked.settings, image, mask, num_images: 1, seed: this.#seedOf(made, place) },
+      settings: { ...asked.settings, image, mask, control_image, num_images: 1, seed: this.#seedOf(made, place) },
     }));
     return records.map((record, place) => this.#picture(record, place, records));
   }

@@ -1,9 +1,13 @@
 /** The form: its fields follow the chosen model, and it remembers what was entered. */
 
 import { enrichPrompt } from "./api.js";
-import { button, count, h } from "./dom.js";
+import { ControlPicture } from "./control.js";
+import { button, h, several } from "./dom.js";
+import { Loras } from "./loras.js";
 import { modelState } from "./models.js";
 import { tell } from "./notice.js";
+import { takePictures } from "./picture-drop.js";
+import { PromptCount } from "./prompt-count.js";
 import { pick, Sizes } from "./sizes.js";
 import { StartPicture } from "./start.js";
 import { recall, remember } from "./storage.js";
@@ -39,9 +43,11 @@ export class Form {
   #models = {};
   #sizes = new Sizes();
   #start = new StartPicture();
+  #control = new ControlPicture();
+  #loras = new Loras();
+  #promptCount = new PromptCount();
   #onSubmit;
   #lastSeed;
-  #enrichIsOff = false;
 
   /**
    * @param {(job: object) => void} onSubmit called with the body of POST /api/generate
@@ -55,11 +61,10 @@ export class Form {
   }
 
   /** Fills the model select and applies the remembered choice; of models that it knows only the state is news. */
-  setModels({ models, default: defaultId, enrich = true }) {
+  setModels({ models, default: defaultId }) {
     const ids = Object.keys(models);
     const isNews = ids.join() !== Object.keys(this.#models).join();
     this.#models = models;
-    field("enrich-row").hidden = !enrich || this.#enrichIsOff;
     if (isNews) field("model").replaceChildren(...ids.map((id) => new Option(id, id)));
     this.#showStates();
     if (!isNews && ids.length > 0) return;
@@ -69,22 +74,30 @@ export class Form {
     else this.#chooseModel(chosen);
   }
 
+  /** @param {{enrich: boolean}} service of GET /api/service */
+  setService({ enrich }) {
+    field("enrich-row").hidden = !enrich;
+  }
+
   /** Puts the settings of an earlier job into the form. */
-  fill({ model_id, prompt, negative_prompt = "", settings, image, mask }) {
+  fill({ model_id, prompt, negative_prompt = "", settings, image, mask, control_image }) {
     this.#set("prompt", prompt);
     this.#set("negative-prompt", negative_prompt);
     field("negative").open = negative_prompt !== "";
     if (model_id in this.#models) this.#chooseModel(model_id);
     this.#set("steps", settings.num_inference_steps);
     this.#set("guidance", settings.guidance_scale);
-    this.#sizes.set(settings.width, settings.height);
     this.#set("num-images", settings.num_images);
     this.#set("seed", settings.seed);
     this.#set("scheduler", settings.scheduler ?? "");
     this.#set("output-format", settings.output_format ?? "png");
     this.#set("quality", settings.quality ?? "");
     field("deterministic").checked = Boolean(settings.deterministic);
+    this.#entered(field("deterministic"));
+    this.#loras.restore(settings.loras);
     this.#start.restore({ image: settings.image ?? image, mask: settings.mask ?? mask, strength: settings.strength });
+    this.#control.restore({ control_image, ...settings });
+    this.#sizes.set(settings.width, settings.height);
     field("prompt").focus();
   }
 
@@ -117,11 +130,18 @@ export class Form {
       this.#set("prompt", BUILT_IN_EXAMPLES[0]);
       form.requestSubmit();
     });
-    this.#start.addEventListener("change", () => this.#sizes.setFromPicture(this.#start.isSet));
+    this.#start.addEventListener("change", () => this.#followPictures());
+    this.#control.addEventListener("change", () => {
+      if (this.#control.isSet) this.#sizes.setShape(...this.#control.size);
+      if (this.#control.isSet) field("more").open = true;
+      this.#followPictures();
+    });
+    takePictures(field("view-generate"), [this.#start, this.#control]);
   }
 
   #entered(input) {
     if (input.id in MEMORY) remember(MEMORY[input.id], input.value);
+    if (input.id === "deterministic") remember("lastDeterministic", input.checked);
     if (input.id === "steps") remember("lastStepsValue", input.value);
     this.#refresh();
   }
@@ -132,7 +152,8 @@ export class Form {
       if (value !== null) this.#putBack(field(id), value);
     }
     field("negative").open = field("negative-prompt").value !== "";
-    field("more").open = field("priority").value !== "normal" || field("output-format").value !== "png";
+    field("deterministic").checked = recall("lastDeterministic") === "true";
+    field("more").open = this.#chosenWords() !== "";
   }
 
   /** A choice that is there no more leaves the select as it is. */
@@ -158,6 +179,7 @@ export class Form {
     this.#followGuidance(model.guidance, isSameModel);
     this.#sizes.follow(model.size, isSameModel);
     this.#followSchedulers(model.schedulers ?? []);
+    this.#loras.follow(model);
     this.#start.follow(model.tasks);
     this.#followImageCount(model.max_images ?? DEFAULT_MAX_IMAGES);
     this.#followPromptLength(model.max_prompt_characters ?? DEFAULT_PROMPT_CHARACTERS);
@@ -191,10 +213,17 @@ export class Form {
   }
 
   #followSchedulers(schedulers) {
-    const options = [new Option("The model's own", ""), ...schedulers.map((name) => new Option(schedulerWords(name), name))];
+    const options = [new Option("Default", ""), ...schedulers.map((name) => new Option(schedulerWords(name), name))];
     field("scheduler").replaceChildren(...options);
     field("scheduler").value = schedulers.includes(recall(MEMORY.scheduler)) ? recall(MEMORY.scheduler) : "";
     field("scheduler-field").hidden = schedulers.length === 0;
+  }
+
+  /** A start picture brings its size, unless a control picture has to have the same one. */
+  #followPictures() {
+    this.#control.follow(this.#models[field("model").value]?.control_tasks ?? [], this.#start.task);
+    this.#sizes.setFromPicture(this.#start.isSet && !this.#control.isSet);
+    this.#refresh();
   }
 
   #followImageCount(maximum) {
@@ -246,9 +275,6 @@ export class Form {
       this.#set("prompt", enriched_prompt);
       tell("The prompt is enriched.", { label: "Undo", run: () => this.#set("prompt", before) });
     } catch (error) {
-      // Without a language model behind it the button is of no use until the page is opened again.
-      this.#enrichIsOff = [404, 405, 503].includes(error.status);
-      field("enrich-row").hidden = this.#enrichIsOff;
       tell(error.message);
     } finally {
       field("enrich").disabled = false;
@@ -265,24 +291,44 @@ export class Form {
     field("seed").setCustomValidity(seedTooLarge ? `A seed is at most ${LARGEST_SEED}` : "");
     field("lock").setAttribute("aria-pressed", String(seed !== ""));
     field("prompt").setCustomValidity(field("prompt").value.trim() ? "" : "Describe the picture first");
+    field("more-chosen").textContent = this.#chosenWords();
     this.#sizes.check();
-    this.#showPromptLength();
+    this.#promptCount.show(this.#models[field("model").value], field("prompt").value, field("prompt").maxLength);
   }
 
-  #showPromptLength() {
-    const prompt = field("prompt").value;
-    const tokens = this.#models[field("model").value]?.max_sequence_length;
-    const [length, most, unit] = tokens ? [estimateTokens(prompt), tokens, "tokens"] : [prompt.length, field("prompt").maxLength, ""];
-    field("prompt-count").textContent = most > 0 ? `${tokens ? "about " : ""}${count(length)} / ${count(most)} ${unit}`.trim() : "";
-    field("prompt-count").classList.toggle("near", most > 0 && length > 0.9 * most);
+  /** What is set where nobody sees it while the settings are folded. */
+  #chosenWords() {
+    const loras = this.#loras.settings.loras ?? [];
+    const format = field("output-format");
+    return [
+      loras.length && several(loras.length, "LoRA"),
+      this.#control.isSet && "control picture",
+      field("scheduler").value && schedulerWords(field("scheduler").value),
+      field("priority").value !== "normal" && `${field("priority").value} priority`,
+      format.value !== "png" && format.selectedOptions[0].text,
+      field("deterministic").checked && "same bytes",
+    ]
+      .filter(Boolean)
+      .join(", ");
   }
 
-  #submit() {
+  async #submit() {
     const job = { model_id: field("model").value, prompt: field("prompt").value.trim(), settings: this.#settings() };
     const negative = field("negative-prompt").value.trim();
     if (negative) job.negative_prompt = negative;
     if (field("priority").value !== "normal") job.priority = field("priority").value;
-    this.#onSubmit({ ...job, ...this.#start.fields });
+    Object.assign(job, this.#start.fields);
+    if (this.#control.isSet && !(await this.#addControl(job))) return;
+    this.#onSubmit(job);
+  }
+
+  async #addControl(job) {
+    const size = this.#sizes.output;
+    Object.assign(job.settings, this.#control.settings, size);
+    field("generate").disabled = true;
+    job.control_image = await this.#control.send(size);
+    field("generate").disabled = false;
+    return job.control_image;
   }
 
   #settings() {
@@ -291,7 +337,7 @@ export class Form {
       num_inference_steps: Number(field("steps").value),
     };
     if (!field("guidance-field").hidden) settings.guidance_scale = Number(field("guidance").value);
-    Object.assign(settings, this.#sizes.settings, this.#start.settings);
+    Object.assign(settings, this.#sizes.settings, this.#start.settings, this.#loras.settings);
     // Leading zeros are no JSON number.
     if (field("seed").value) settings.seed = BigInt(field("seed").value).toString();
     if (field("scheduler").value) settings.scheduler = field("scheduler").value;
@@ -306,12 +352,6 @@ export class Form {
 const rollSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
 const schedulerWords = (name) => name.replace(/Scheduler$/, "").replace(/([a-z])([A-Z])/g, "$1 $2");
-
-/** The tokenizer is the model's; words, their parts of some six letters, and marks come near what it counts. */
-function estimateTokens(text) {
-  const pieces = text.match(/[\p{L}\p{N}]+|[^\s\p{L}\p{N}]/gu) ?? [];
-  return pieces.reduce((sum, piece) => sum + Math.ceil(piece.length / 6), 0);
-}
 
 function setRange(input, min, max, value) {
   input.min = min;

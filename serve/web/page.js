@@ -1,6 +1,6 @@
 /** The page: puts the views, the jobs and the connection together. */
 
-import { connection, ConnectionLost, imageMetadata, listModels } from "./api.js";
+import { aboutService, connection, ConnectionLost, imageMetadata, listModels } from "./api.js";
 import { Form } from "./form.js";
 import { Gallery } from "./gallery.js";
 import { JobList } from "./jobs.js";
@@ -28,6 +28,7 @@ const jobs = new JobList({
   announce,
   actions: { ...actions, view: (images, place) => viewer.open({ images: () => images, place }) },
 });
+let service; // what it says of itself: once, as only a restart changes it
 let modelsTimer;
 
 jobs.addEventListener("completed", () => {
@@ -66,8 +67,11 @@ async function loadModels() {
   clearTimeout(modelsTimer);
   let next = MODELS_MS;
   try {
-    const answer = await listModels();
+    const [answer, facts] = await Promise.all([listModels(), service ?? aboutService()]);
+    service = facts;
+    form.setService(service);
     form.setModels(answer);
+    queue.setLinks(service.links);
     gallery.setModels(Object.keys(answer.models));
     queue.setModels(answer.models);
   } catch (error) {

@@ -8,6 +8,7 @@ import { modelState } from "./models.js";
 import { ask, attempt, tell } from "./notice.js";
 
 const LOOK_MS = 3000;
+const LINKS = [["ray_dashboard", "Ray dashboard"], ["grafana", "Grafana"]];
 
 export class Queue {
   #view = document.getElementById("view-queue");
@@ -19,12 +20,13 @@ export class Queue {
 
   constructor() {
     this.summary = h("p", { class: "hint", role: "status" });
+    this.links = h("p", { class: "links" });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
     this.models = h("ul", { class: "model-list" });
     this.storage = h("div", {});
     this.storageSection = h("section", { class: "panel", hidden: true }, h("h2", {}, "Storage"), this.storage);
     this.#view.append(
-      h("div", { class: "gallery-head" }, h("h1", {}, "Queue"), this.summary),
+      h("div", { class: "gallery-head" }, h("h1", {}, "Queue"), this.summary, this.links),
       this.problem,
       h("section", { class: "panel" }, h("h2", {}, "Models"), this.models),
       h(
@@ -56,6 +58,12 @@ export class Queue {
   setModels(models) {
     this.#models = models;
     this.#showModels();
+  }
+
+  /** @param {object} links of GET /api/service */
+  setLinks(links) {
+    const known = LINKS.filter(([name]) => links[name]);
+    this.links.replaceChildren(...known.map(([name, words]) => h("a", { href: links[name], target: "_blank", rel: "noreferrer" }, words)));
   }
 
   async #look() {
@@ -98,7 +106,6 @@ export class Queue {
 
   #modelRow(id) {
     const model = this.#models[id] ?? {};
-    const counts = this.#counts?.models?.[id];
     const isPaused = this.#counts?.paused?.includes(id) ?? false;
     const { sentence } = modelState(model);
     return h(
@@ -106,13 +113,25 @@ export class Queue {
       { dataset: { state: isPaused ? "paused" : (model.state ?? "") } },
       h("div", { class: "model-name" }, h("span", { class: "lamp", "aria-hidden": "true" }), h("strong", {}, id)),
       h("p", { class: "hint" }, isPaused ? "Paused: jobs wait, none is started" : sentence),
-      h("p", { class: "numbers" }, STATES.map(([state, words]) => counts?.[state] > 0 && h("span", {}, `${count(counts[state])} ${words.toLowerCase()}`))),
+      h("p", { class: "numbers" }, this.#numbers(id).map((words) => h("span", {}, words))),
       button(isPaused ? "Resume" : "Pause", () => this.#switch(id, isPaused), {
         dataset: { model: id },
         class: "quiet outlined",
         "aria-label": `${isPaused ? "Resume" : "Pause"} ${id}`,
       }),
     );
+  }
+
+  #numbers(id) {
+    const { replicas, max_batch: batch } = this.#models[id] ?? {};
+    const rate = this.#counts?.images_per_minute?.[id];
+    const counts = this.#counts?.models?.[id];
+    return [
+      replicas > 0 && (replicas === 1 ? "1 copy" : `${count(replicas)} copies`),
+      batch && `batches to ${count(batch)}`,
+      rate > 0 && `${rate.toLocaleString([], { maximumFractionDigits: 1 })} images/min`,
+      ...STATES.map(([state, words]) => counts?.[state] > 0 && `${count(counts[state])} ${words.toLowerCase()}`),
+    ].filter(Boolean);
   }
 
   async #switch(id, isPaused) {

@@ -33,6 +33,17 @@ export class Sizes {
     return this.isAsked ? { width: Number(field("width").value), height: Number(field("height").value) } : {};
   }
 
+  /** Of the images, where no picture brings a size. */
+  get output() {
+    if (this.#isOpen) return { width: Number(field("width").value), height: Number(field("height").value) };
+    return { width: this.#size?.default_width, height: this.#size?.default_height };
+  }
+
+  /** As many pixels as the model's own size has, in the shape of a picture. */
+  setShape(width, height) {
+    if (this.#isOpen) this.set(...fit(this.#size, width, height));
+  }
+
   /**
    * @param {object|undefined} size of GET /api/models
    * @param {boolean} isSameModel whether what is remembered was meant for this model

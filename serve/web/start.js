@@ -24,13 +24,30 @@ export class StartPicture extends EventTarget {
       this.#showStrength();
     });
     field("start-file").addEventListener("change", () => {
-      this.#take(field("start-file").files[0]);
+      this.take(field("start-file").files[0]);
       field("start-file").value = "";
     });
     field("start-remove").addEventListener("click", () => this.clear());
     field("start-mask").addEventListener("click", () => this.#paint());
     field("start-unmask").addEventListener("click", () => this.#setMask(null));
-    this.#listenToDrops();
+  }
+
+  get element() {
+    return field("start");
+  }
+
+  get target() {
+    return field("start-drop");
+  }
+
+  get isOffered() {
+    return this.#isOffered;
+  }
+
+  /** What a job does with the picture, in the words of the API. */
+  get task() {
+    if (!this.isSet) return "text2image";
+    return this.#mask ? "inpaint" : "image2image";
   }
 
   /** Changes when the job's size comes from a picture, or no longer does: then "change" is fired. */
@@ -77,29 +94,8 @@ export class StartPicture extends EventTarget {
     this.#set(null);
   }
 
-  #listenToDrops() {
-    const view = field("view-generate");
-    const isPicture = (data) => [...(data?.items ?? [])].some((item) => item.kind === "file");
-    view.addEventListener("dragover", (event) => {
-      if (!this.#isOffered || !isPicture(event.dataTransfer)) return;
-      event.preventDefault();
-      field("start-drop").classList.add("over");
-    });
-    for (const name of ["dragleave", "drop"]) view.addEventListener(name, () => field("start-drop").classList.remove("over"));
-    view.addEventListener("drop", (event) => {
-      if (!this.#isOffered || event.dataTransfer.files.length === 0) return;
-      event.preventDefault();
-      this.#take(event.dataTransfer.files[0]);
-    });
-    document.addEventListener("paste", (event) => {
-      const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
-      if (!file || !this.#isOffered || view.hidden) return;
-      event.preventDefault();
-      this.#take(file);
-    });
-  }
-
-  async #take(file) {
+  /** Sends a file, to start from it. */
+  async take(file) {
     if (!file) return;
     const upload = (this.#upload += 1);
     this.#tellProblem("");

@@ -204,6 +204,7 @@ export function parameters(image) {
     Guidance: settings.guidance_scale,
     Size: settings.width && `${settings.width} × ${settings.height}`,
     Strength: settings.strength,
+    "Control scale": settings.control_scale,
     Scheduler: image.scheduler ?? settings.scheduler,
     Format: settings.output_format,
     Deterministic: settings.deterministic ? "yes" : "",

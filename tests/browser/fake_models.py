@@ -32,8 +32,10 @@ MODELS: dict[str, dict[str, Any]] = {
         "max_images": 8,
         "schedulers": ["DDIMScheduler", "EulerDiscreteScheduler"],
         "tasks": ["text2image", "image2image", "inpaint"],
+        "max_batch": 8,
         "state": "ready",
         "reason": "",
+        "replicas": 1,
     },
     "sprint": {
         "id": "sprint",
@@ -54,6 +56,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "max_images": 2,
         "max_sequence_length": 300,
         "tasks": ["text2image"],
+        "max_batch": 4,
         "state": "unavailable",
         "reason": "Its weights are not complete; fetch them again.",
     },

@@ -47,6 +47,16 @@ def _jobs(service: FakeService) -> APIRouter:
     async def models() -> Answer:
         return {"models": service.models, "default": "shapes"}
 
+    @router.get("/api/service")
+    async def about() -> Answer:
+        return {"version": "0.1.0", "enrich": service.enriches, "links": service.links}
+
+    @router.post("/api/prompts/count")
+    async def count(body: dict[str, str]) -> Answer:
+        if body["model_id"] != "shapes":
+            return {"tokens": None, "limit": None}
+        return {"tokens": len(body["prompt"].split()) + 2, "limit": 40}
+
     @router.post("/api/generate")
     async def generate(request: Request) -> Response:
         body = await request.json()
@@ -59,8 +69,6 @@ def _jobs(service: FakeService) -> APIRouter:
 
     @router.post("/api/enrich")
     async def enrich(body: dict[str, str]) -> Response:
-        if not service.enriches:
-            return refuse(503, "No language model is configured: set enrich.url.")
         enriched = f"{body['prompt']}, finely detailed, {body.get('style', 'soft light')}"
         return JSONResponse({"original_prompt": body["prompt"], "enriched_prompt": enriched, "style": None})
 
@@ -223,6 +231,7 @@ def _administration(service: FakeService) -> APIRouter:
         states = [job["status"] for job in service.jobs.values()]
         counts = {state: states.count(state) for state in STATES}
         detail = {"recent_24h": len(states), "avg_processing_time_seconds": 1.2, "failure_rate": 0.0}
+        detail["images_per_minute"] = {"shapes": 4.25}
         return {**counts, "total": len(states), "paused": service.paused, **detail, "models": {"shapes": counts}}
 
     @router.post("/api/queue/{model_id}/pause")

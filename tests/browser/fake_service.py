@@ -28,6 +28,7 @@ class FakeService:
         requests: Bodies of ``POST /api/generate``.
         refusal: What a submission is answered, as a status and a sentence.
         enriches: Whether there is a language model.
+        links: Pages of other programs, by name.
         streams: Whether there are event streams; else the page has to ask.
         key: The API key that it asks for.
     """
@@ -74,6 +75,7 @@ class FakeService:
         self.keys: list[dict[str, Any]] = []
         self.refusal: tuple[int, str] | None = None
         self.enriches = True
+        self.links: dict[str, str | None] = {"ray_dashboard": None, "grafana": None}
         self.streams = True
         self.key: str | None = None
         self._sent: dict[str, str] = {}

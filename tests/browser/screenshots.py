@@ -43,6 +43,7 @@ def main() -> None:
 
 def _take_all(browser: Browser, service: FakeService, variant: str, width: int, height: int) -> None:
     service.forget()
+    service.links = {"ray_dashboard": "http://127.0.0.1:8265", "grafana": "http://127.0.0.1:3000"}
     context = browser.new_context(
         base_url=service.url,
         viewport={"width": width, "height": height},
@@ -95,6 +96,7 @@ def _generate(page: Page, service: FakeService) -> None:
     service.preview(service.newest, f"data:image/png;base64,{picture}")
     page.wait_for_selector(".preview[src^='data:']")
     page.fill("#prompt", CAPTIONS[12])
+    page.wait_for_function("/^[0-9]+ .* tokens$/.test(document.getElementById('prompt-count').textContent)")
     page.evaluate("document.getElementById('generation').scrollTo(0, 0); window.scrollTo(0, 0)")
 
 

@@ -260,6 +260,19 @@ def test_lost_connection_is_told_and_recovers(page: Page, service: FakeService, 
     expect(card.locator("img")).to_be_visible()
 
 
+def test_proxy_that_knows_no_service_yet_fails_no_job(page: Page, service: FakeService, watcher: Watcher) -> None:
+    watcher.expected.append("404")
+    page.route("**/api/status/*", lambda route: route.fulfill(status=404, content_type="text/plain", body="No route."))
+    page.get_by_role("button", name="Make your first picture").click()
+    expect(page.locator("#connection")).to_be_visible()
+    card = page.locator(".job")
+    expect(card).not_to_have_attribute("data-state", "failed")
+    page.unroute_all(behavior="wait")
+    service.complete(service.newest)
+    expect(card.locator("img")).to_be_visible()
+    expect(page.locator("#connection")).to_be_hidden()
+
+
 @pytest.mark.parametrize("focus", ["#prompt", "#negative-prompt"])
 def test_control_enter_submits(page: Page, service: FakeService, focus: str) -> None:
     expect(page.locator("#generate")).to_be_enabled()

@@ -81,6 +81,21 @@ def test_models_tell_why_they_are_not_there(queue: Page) -> None:
     expect(queue.locator(".model-list")).to_contain_text(reason)
 
 
+def test_models_tell_how_they_do(queue: Page) -> None:
+    shapes = queue.locator(".model-list li").filter(has_text="shapes")
+    told = ["1 copy", "batches to 8", "4.3 images/min", "1 waiting", "1 running", "1 done", "1 failed"]
+    expect(shapes.locator(".numbers span")).to_have_text(told)
+
+
+def test_pages_of_other_programs_are_linked_where_there_are_any(page: Page, service: FakeService) -> None:
+    show(page, "queue")
+    expect(page.locator(".links a")).to_have_count(0)
+    service.links["grafana"] = "http://grafana.example:3000/d/cyberimage"
+    page.reload()
+    expect(page.locator(".links a")).to_have_text(["Grafana"])
+    expect(page.locator(".links a")).to_have_attribute("href", "http://grafana.example:3000/d/cyberimage")
+
+
 def test_stalled_jobs_are_put_back(queue: Page) -> None:
     queue.get_by_role("button", name="Put stalled jobs back").click()
     expect(queue.locator("#notices")).to_contain_text("No stalled job was found.")

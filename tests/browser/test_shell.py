@@ -60,7 +60,11 @@ def test_axe_finds_nothing_serious(page: Page, service: FakeService, view: str, 
     else:
         show(page, view)
     if view == "generate":
+        extras = {"loras": ["ink"], "max_loras": 1, "control_tasks": ["text2image"]}
+        service.models["shapes"] |= extras
+        page.reload()
         page.locator("#more summary").click()
+        page.get_by_label("ink", exact=True).check()
         page.locator("#negative summary").click()
         card = submit(page)
         service.complete(service.newest)

@@ -161,13 +161,12 @@ def test_enriched_prompt_can_be_undone(page: Page) -> None:
     expect(page.locator("#prompt")).to_have_value("a castle")
 
 
-def test_enrich_goes_away_where_there_is_no_language_model(page: Page, service: FakeService, watcher: Watcher) -> None:
-    watcher.expected.append("503")
+def test_enrich_is_there_only_with_a_language_model(page: Page, service: FakeService) -> None:
+    expect(page.locator("#enrich")).to_be_visible()
     service.enriches = False
-    page.fill("#prompt", "a castle")
-    page.click("#enrich")
-    expect(page.locator("#notices")).to_contain_text("No language model is configured")
-    expect(page.locator("#enrich-row")).to_be_hidden()
+    page.reload()
+    expect(page.locator("#generate")).to_be_enabled()
+    expect(page.locator("#enrich")).to_be_hidden()
 
 
 def test_settings_of_every_kind_are_sent_and_remembered(page: Page, service: FakeService) -> None:
@@ -180,7 +179,7 @@ def test_settings_of_every_kind_are_sent_and_remembered(page: Page, service: Fak
     page.check("#deterministic")
     page.reload()
     expect(page.locator("#scheduler")).to_have_value("EulerDiscreteScheduler")
-    page.check("#deterministic")
+    expect(page.locator("#deterministic")).to_be_checked()
     submit(page)
     sent = service.requests[-1]
     assert sent["priority"] == "low"
@@ -221,9 +220,18 @@ def test_presets_are_within_the_limits(page: Page) -> None:
 
 def test_prompt_is_counted_against_the_limit(page: Page) -> None:
     page.fill("#prompt", PROMPT)
-    expect(page.locator("#prompt-count")).to_have_text("39 / 2,000")
+    expect(page.locator("#prompt-count")).to_have_text("10 / 40 tokens")
+    page.fill("#prompt", "many " * 50)
+    expect(page.locator("#prompt-count")).to_have_text("52 / 40 tokens: the end is not read")
+
+
+def test_prompt_that_the_service_cannot_count_is_estimated(page: Page) -> None:
+    page.fill("#prompt", PROMPT)
     page.select_option("#model", "sprint")
-    expect(page.locator("#prompt-count")).to_have_text("about 9 / 300 tokens")
+    with page.expect_response("**/api/prompts/count"):
+        expect(page.locator("#prompt-count")).to_have_text("about 9 / 300 tokens")
+    page.fill("#prompt", PROMPT + "!")
+    expect(page.locator("#prompt-count")).to_have_text("about 10 / 300 tokens")
 
 
 def test_model_says_why_it_is_not_there(page: Page, service: FakeService) -> None:

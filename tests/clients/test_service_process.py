@@ -2,62 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from ray._common.test_utils import wait_for_condition
 
 from models.training.judge import Verdict
-from tests.service import WAIT_SECONDS, Service, free_port, judged
-
-CYBERIMAGE = [sys.executable, "-m", "serve"]
-
-
-class ServiceProcess:
-    """`cyberimage serve` in a session of its own, so that what it leaves behind can be found."""
-
-    def __init__(self, data_dir: Path, port: int) -> None:
-        self.service = Service(f"http://127.0.0.1:{port}", data_dir)
-        self.process = subprocess.Popen(
-            [*CYBERIMAGE, "serve", "--port", str(port), "--data-dir", str(data_dir)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def wait_for_announcement(self) -> str:
-        """Read what it prints up to the curl line."""
-        printed = ""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            printed += line
-            if "curl " in line:
-                return printed
-        raise AssertionError(f"it never announced itself: {printed}")
-
-    def interrupt(self) -> int:
-        """Press Ctrl-C and return the exit status."""
-        self.process.send_signal(signal.SIGINT)
-        self.process.communicate(timeout=WAIT_SECONDS)
-        return self.process.returncode
-
-
-@contextmanager
-def serving(data_dir: Path, port: int) -> Iterator[ServiceProcess]:
-    running = ServiceProcess(data_dir, port)
-    try:
-        yield running
-    finally:
-        if running.process.poll() is None:
-            os.killpg(running.process.pid, signal.SIGKILL)
-            running.process.wait()
+from tests.service import WAIT_SECONDS, free_port, judged
+from tests.service_process import CYBERIMAGE, serving
 
 
 def processes_with(text: str) -> list[str]:
@@ -69,6 +26,23 @@ def processes_with(text: str) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def open_to_others() -> list[str]:
+    """Whose sockets listen on other addresses than this machine's own, of what this process has started."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            sockets = [each for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN]
+            # Ray appends what a process does to its title.
+            title = process.cmdline()[0].split(".")[0] if sockets else ""
+            found += [title for each in sockets if not is_own_address(each.laddr.ip)]
+    return sorted(found)
+
+
+def is_own_address(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -102,6 +76,8 @@ def test_start_generate_stop_and_start_again(tmp_path, monkeypatch):
         printed = first.wait_for_announcement()
         url = first.service.url
         assert url in printed
+        # A replica's socket for calls between deployments asks for Ray's token, and cannot be moved.
+        assert open_to_others() == [f"ray::ServeReplica:cyberimage:{name}" for name in ("Ingress", "model-shapes")]
 
         curl = next(line for line in printed.splitlines() if "curl " in line)
         answer = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=WAIT_SECONDS, check=True)
