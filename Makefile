@@ -20,8 +20,13 @@ test: $(VENV)/.ready-to-test ## install what is missing and run every test
 test-unit: $(VENV)/.ready-to-test ## run the fast tests only
 	@$(BIN)/pytest tests/unit $(ARGS)
 
-fuzz: $(VENV)/.ready-to-test ## send 10,000 requests made from the OpenAPI document, right and wrong ones
+fuzz: $(VENV)/.ready-to-test ## send 10,000 requests and more, made from the OpenAPI document, right and wrong ones
 	@$(BIN)/pip install --quiet --constraint constraints.txt schemathesis && $(BIN)/python -m benchmarks.fuzz_api $(ARGS)
+
+audit: $(VENV)/.ready-to-test ## look for risky calls, and for known vulnerabilities of the pinned packages
+	@$(BIN)/pip install --quiet --constraint constraints.txt bandit pip-audit
+	@$(BIN)/bandit --quiet --recursive serve deployments
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
 chaos: $(VENV)/.ready-to-test ## kill everything under a load of 200 jobs, and report (a quarter of an hour)
 	@CHAOS_JOBS=200 $(BIN)/pytest tests/chaos -s $(ARGS)
@@ -52,4 +57,4 @@ $(VENV)/.ready-to-run: pyproject.toml constraints.txt scripts/setup
 $(VENV)/.ready-to-test: pyproject.toml constraints.txt scripts/setup
 	@scripts/setup "$(PYTHON)" "$(VENV)" test
 
-.PHONY: help run test test-unit chaos fuzz lint format setup model screenshots adherence clean
+.PHONY: help run test test-unit chaos fuzz audit lint format setup model screenshots adherence clean

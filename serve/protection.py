@@ -11,6 +11,7 @@ from limits.errors import StorageError
 
 from deployments.job_tracker import JobTracker
 from deployments.jobs.api_keys import Scope
+from deployments.protection_settings import LimitSettings
 from deployments.rate_windows import RateWindow, RateWindows
 from deployments.settings import Settings
 from serve.api.errors import ApiError
@@ -76,6 +77,7 @@ class Protection:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._limits = settings.limits
         self._tracker = tracker
         self._local = local or RateWindows()
         redis_url = settings.limits.redis_url
@@ -87,6 +89,10 @@ class Protection:
     def asks_for_keys(self) -> bool:
         """Whether API keys are asked for."""
         return self._settings.auth.mode == "keys"
+
+    def use_limits(self, limits: LimitSettings) -> None:
+        """Let in so many requests from now on; which server counts them stays as it is."""
+        self._limits = limits
 
     def anybody(self, address: str) -> Identity:
         """Who asks for what everybody may have; without API keys that is everything."""
@@ -127,7 +133,7 @@ class Protection:
 
     async def spend_submit(self, who: Identity) -> RateWindow | None:
         """Count a request that queues jobs, among those of all replicas; None where there is no limit."""
-        per_minute = who.limits.requests_per_minute or self._settings.limits.submits_per_minute
+        per_minute = who.limits.requests_per_minute or self._limits.submits_per_minute
         if per_minute is None:
             return None
         name = f"submits/{who.rate_key}"
@@ -141,5 +147,5 @@ class Protection:
 
     async def spend_read(self, who: Identity) -> RateWindow | None:
         """Count another request, among those at this replica; None where there is no limit."""
-        per_minute = self._settings.limits.reads_per_minute
+        per_minute = self._limits.reads_per_minute
         return None if per_minute is None else await self._local.spend(f"reads/{who.rate_key}", per_minute)

@@ -14,7 +14,7 @@ import PIL.Image
 
 from deployments.jobs.records import Input, NewInput
 from deployments.storage.image_file import encode_image, image_key
-from deployments.storage.picture import PictureError, decode_picture
+from deployments.storage.picture import PictureError, PictureTooLargeError, decode_picture
 from serve.services import Services
 
 Convert = Callable[[PIL.Image.Image], PIL.Image.Image]
@@ -47,8 +47,11 @@ async def keep_upload(services: Services, content: bytes, client: str, convert: 
         PictureError: It cannot be taken; the message says why.
         StorageError: It could not be kept; trying again is harmless.
     """
-    loop = asyncio.get_running_loop()
-    size, clean = await loop.run_in_executor(_DECODERS, _clean, content, services.settings.max_upload_pixels, convert)
+    settings, loop = services.settings, asyncio.get_running_loop()
+    if len(content) > settings.max_upload_bytes:  # as a part of a body it had the room of all parts together
+        told = f"The file has {len(content)} bytes; at most {settings.max_upload_bytes} are taken."
+        raise PictureTooLargeError(told)
+    size, clean = await loop.run_in_executor(_DECODERS, _clean, content, settings.max_upload_pixels, convert)
     digest = hashlib.sha256(clean).hexdigest()
     identity = str(uuid5(_INPUTS, json.dumps([client, digest])))
     known = await services.tracker.find_input(identity)

@@ -1,14 +1,16 @@
-"""One Ray cluster, one service, one PostgreSQL and one S3 server for all tests of a session that need them."""
+"""One Ray cluster, one service, one PostgreSQL, Redis and S3 server for all tests of a session that need them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
 from serve.launcher import prepare_environment
 from tests.postgresql import PostgresqlServer, find_programs
+from tests.redis_server import RedisServer, find_program
 from tests.s3_server import OtherServer, S3Server
 from tests.service import APP_NAME, Service, free_port
 
@@ -46,15 +48,24 @@ def postgresql() -> Iterator[PostgresqlServer]:
     """A PostgreSQL server of this session."""
     programs = find_programs()
     if programs is None:
-        reason = "PostgreSQL is not installed: install it, or name the folder of initdb in POSTGRESQL_BIN"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        do_without("PostgreSQL is not installed: install it, or name the folder of initdb in POSTGRESQL_BIN")
     server = PostgresqlServer(programs)
     server.start()
     yield server
     server.stop("immediate")
     server.remove()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server of one test, which may stop it."""
+    program = find_program()
+    if program is None:
+        do_without("Redis is not installed: install it, or name its program in REDIS_SERVER")
+    server = RedisServer(program)
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +82,13 @@ def s3(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """The session's S3 server, with credentials for it where boto3 looks for them."""
     use_credentials(monkeypatch, moto)
     return moto
+
+
+def do_without(reason: str) -> NoReturn:
+    """Skip a test of what is not installed here, loudly; where everything should be, it fails."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def use_credentials(monkeypatch: pytest.MonkeyPatch, server: S3Server | OtherServer) -> None:

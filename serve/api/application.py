@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI
 
 from deployments.settings import Settings
+from deployments.traces import current_tracer
 from deployments.version import package_version
 from serve.api.automatic1111 import errors as automatic1111_errors
 from serve.api.automatic1111 import router as automatic1111
@@ -22,6 +23,7 @@ from serve.api.middleware import BodyLimit, RequestHeaders, UnexpectedErrors
 from serve.api.openai import errors as openai_errors
 from serve.api.openai import router as openai
 from serve.api.page import add_page
+from serve.api.request_spans import RequestSpans
 from serve.services import Services
 
 
@@ -68,6 +70,8 @@ def build_api(
     app.add_middleware(UnexpectedErrors)
     if settings.cors.allowed_origins:
         add_cors(app, settings.cors)
+    if (tracer := current_tracer()) is not None:
+        app.add_middleware(RequestSpans, tracer=tracer)
     app.add_middleware(RequestHeaders)
     for dialect in (cyberimage, openai, automatic1111, mcp):
         app.include_router(dialect.router)

@@ -12,6 +12,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 
+from serve.api.errors import ErrorBody
+from serve.api.gate import RayHeaderError
 from serve.api.page import CheckedFiles
 from serve.protection import UnauthenticatedError
 
@@ -29,10 +31,12 @@ TAGS: list[dict[str, Any]] = [
 
 def _refusal(description: str, message: str) -> dict[str, Any]:
     example = {"status": "error", "message": message}
-    schema = {"$ref": "#/components/schemas/ErrorBody"}
+    schema = ErrorBody.model_json_schema()
     return {"description": description, "content": {"application/json": {"schema": schema, "example": example}}}
 
 
+# What every request may be answered, whatever its route.
+_BAD_HEADER = {"400": _refusal("A header is not for clients.", str(RayHeaderError("x-request-timeout-seconds")))}
 _REFUSALS = {
     "401": _refusal("No API key, or a wrong one.", str(UnauthenticatedError())),
     "403": _refusal("The API key is not for this.", "Your API key may not do that: it needs the scope generate."),
@@ -41,6 +45,7 @@ _REFUSALS = {
         "There were more than 60 requests in a minute; try again in 12 s.",
     ),
 }
+_OTHER_DIALECTS = ("/v1/", "/sdapi/v1/")  # they tell of refusals in their own form
 _VIEWER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -89,18 +94,19 @@ def _source_hash(script: str) -> str:
 def _describe_errors_truly(app: FastAPI) -> None:
     """Take FastAPI's own 422 out of the OpenAPI document: a bad field is answered with 400, or 404 for an id.
 
-    What routes that ask for an API key answer without one goes in.
+    What all routes answer to a bad header, and those that ask for an API key without one, goes in.
     """
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = describe()
-        for operations in document["paths"].values():
+        for path, operations in document["paths"].items():
+            own_form = path.startswith(_OTHER_DIALECTS)
             for operation in operations.values():
                 if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
-                if "security" in operation:
-                    operation["responses"] = _REFUSALS | operation["responses"]
+                refusals = ({} if own_form else _BAD_HEADER) | (_REFUSALS if "security" in operation else {})
+                operation["responses"] = refusals | operation["responses"]
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         return document

@@ -29,6 +29,17 @@ class CrossSiteError(NotAllowedError):
     code = "cross_site"
 
 
+class RayHeaderError(InvalidRequestError):
+    """The request has a header by which Ray Serve would be told what to do.
+
+    Args:
+        name: Of the header.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}: this header is not for clients; leave it out.")
+
+
 class Gate:
     """Lets requests in, with who asks in the state of their scope, as ``identity``.
 
@@ -96,7 +107,7 @@ class Gate:
 def _refuse_headers_of_ray(headers: Headers) -> None:
     for name in _HEADERS_OF_RAY:
         if name in headers:
-            raise InvalidRequestError(f"{name}: this header is not for clients; leave it out.")
+            raise RayHeaderError(name)
 
 
 def _refuse_other_sites(method: str, headers: Headers, allowed: Collection[str]) -> None:

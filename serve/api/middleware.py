@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Mapping
 from uuid import uuid4
 
@@ -11,10 +12,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.logs import about
 from serve.api.problems import Problem, answer_problem, path_in_app
 
 logger = logging.getLogger(__name__)
 
+_READING = ("GET", "HEAD", "OPTIONS")
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # An answer that is a page brings a policy of its own.
 _HEADERS = {
@@ -26,7 +29,7 @@ _HEADERS = {
 
 
 class RequestHeaders:
-    """Gives every answer the request's id (the caller's, if it is a sane one) and the security headers.
+    """Gives every answer the request's id (the caller's, if it is a sane one) and the security headers, and logs it.
 
     The id is also in the state of the request's scope, as ``request_id``. The id of a job that was queued goes along,
     where a route has left it there as ``job_id``.
@@ -46,9 +49,12 @@ class RequestHeaders:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _SANE_REQUEST_ID.fullmatch(given) else str(uuid4())
         scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 if (job_id := scope["state"].get("job_id")) is not None:
@@ -57,7 +63,17 @@ class RequestHeaders:
                     headers.setdefault(name, value)
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        began = time.monotonic()
+        with about(request_id=request_id):
+            try:
+                await self.app(scope, receive, send_with_headers)
+            finally:
+                # The path alone: a query may hold the signature of a link.
+                level = logging.DEBUG if scope["method"] in _READING else logging.INFO
+                seconds = time.monotonic() - began
+                logger.log(
+                    level, "%s %r was answered with %d in %.3f s", scope["method"], scope["path"], status, seconds
+                )
 
 
 class UnexpectedErrors:

@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-PARTS = {name: part for part in PAGE.split("\n# ")[1:] for name in [part.split("\n")[0]]}
+PARTS = {name: part for part in f"\n{PAGE}".split("\n# ")[1:] for name in [part.split("\n")[0]]}
 SNIPPETS = {name: "\n".join(re.findall(r"```python\n(.*?)```", part, re.DOTALL)) for name, part in PARTS.items()}
 
 
-@pytest.mark.parametrize("name", ["OpenAI Images", "AUTOMATIC1111", "Model Context Protocol"])
+@pytest.mark.parametrize("name", ["HTTP API", "OpenAI Images", "AUTOMATIC1111", "Model Context Protocol"])
 def test_the_snippets_of_a_dialect_run(service, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     here = httpx.URL(service.url)

@@ -90,6 +90,7 @@ async def test_fields(service, fields, message):
         ("seed", "true", "true and false are not numbers"),
         ("max_sequence_length", "256", "this model does not take it; leave it out"),
         ("deterministic", "2", "2 is not true or false"),
+        ("metadata", "0", "0 is not true or false"),
     ],
 )
 async def test_settings(service, name, value, message):

@@ -145,7 +145,15 @@ class TestList:
 
     @pytest.mark.parametrize(
         "query",
-        ["state=waiting", "limit=0", "limit=101", "cursor=x", "created_after=yesterday", "created_after=2030-01-01"],
+        [
+            "state=waiting",
+            "limit=0",
+            "limit=101",
+            "cursor=x",
+            "created_after=yesterday",
+            "created_after=2030-01-01",
+            "created_after=0.5",
+        ],
     )
     async def test_a_parameter_that_is_not_right_is_named(self, service, query):
         message = sentence(await service.http.get(f"/api/jobs?{query}"), 400)

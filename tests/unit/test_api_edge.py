@@ -143,7 +143,7 @@ class TestHealth:
 
     async def test_a_model_that_could_not_be_loaded_leaves_the_service_at_work(self, service):
         reason = "shapes could not be loaded: there is no such folder or file."
-        await service.tracker.announce_model("shapes", CPU_CATALOG.get("shapes").fingerprint, reason)
+        await service.tracker.announce_model("shapes", CPU_CATALOG.get("shapes").fingerprint, reason, "replica")
         response = await service.http.get("/health")
 
         assert response.status_code == 200

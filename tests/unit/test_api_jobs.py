@@ -44,6 +44,7 @@ STATUS_KEYS = [
     "expires_at",
     "retry_of",
     "eta_seconds",
+    "loading",
     "cancel_requested",
     "preview",
     "webhook",
@@ -314,10 +315,11 @@ class TestQueue:
         await service.finish(await service.start())
         answer = (await service.http.get("/api/queue?detailed=true")).json()
 
-        more = {"recent_24h", "avg_processing_time_seconds", "failure_rate", "models"}
+        more = {"recent_24h", "avg_processing_time_seconds", "failure_rate", "images_per_minute", "models"}
         assert set(answer) == {*self.KEYS, *more}
         assert set(answer["models"]["shapes"]) == set(self.KEYS[:5])
         assert (answer["recent_24h"], answer["failure_rate"]) == (1, 0.0)
+        assert answer["images_per_minute"] == {"shapes": 0.1}
 
     async def test_detailed_of_an_empty_queue(self, service):
         answer = (await service.http.get("/api/queue?detailed=true")).json()
@@ -337,13 +339,13 @@ class TestModels:
         assert list(answer) == ["models", "default"]
         assert answer["default"] == "shapes"
         public = CPU_CATALOG.get("shapes").public("shapes")
-        assert answer["models"] == {"shapes": public | {"state": "cold", "reason": ""}}
+        assert answer["models"] == {"shapes": public | {"state": "cold", "reason": "", "replicas": 0}}
         assert {"id", "repo", "description", "source", "type", "step_config"} <= set(answer["models"]["shapes"])
 
     async def test_a_model_that_could_not_be_loaded_says_why(self, wide_service):
         fingerprint = WIDE_CATALOG.get("fast").fingerprint
-        await wide_service.tracker.announce_model("fast", fingerprint, "It is too large.")
-        await wide_service.tracker.announce_model("large", WIDE_CATALOG.get("large").fingerprint, "")
+        await wide_service.tracker.announce_model("fast", fingerprint, "It is too large.", "first")
+        await wide_service.tracker.announce_model("large", WIDE_CATALOG.get("large").fingerprint, "", "second")
         models = (await wide_service.http.get("/api/models")).json()["models"]
 
         assert (models["fast"]["state"], models["fast"]["reason"]) == (
@@ -351,6 +353,7 @@ class TestModels:
             "It is too large.",
         )
         assert (models["large"]["state"], models["large"]["reason"]) == ("ready", "")
+        assert (models["fast"]["replicas"], models["large"]["replicas"]) == (0, 1)
 
     async def test_models_are_listed_while_the_tracker_is_down(self, tmp_path):
         class Down:

@@ -31,6 +31,7 @@ BODIES: dict[str, Any] = {
     "/api/images/delete": {"ids": [NOBODY]},
     "/api/images/download": {"ids": [NOBODY]},
     "/api/enrich": {"prompt": PROMPT},
+    "/api/prompts/count": {"model_id": "shapes", "prompt": PROMPT},
     "/api/mcp": {"jsonrpc": "2.0", "id": 1, "method": "context.image_generation.models"},
     "/mcp": {"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
     "/sdapi/v1/options": {"sd_model_checkpoint": "shapes"},
@@ -387,6 +388,42 @@ class TestRates:
 
         assert sentence(refused, 429)
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
+
+    async def test_of_two_clusters_are_one_where_redis_counts(self, tmp_path, redis_server):
+        limits = {"submits_per_minute": 3, "redis_url": redis_server.url}
+        for name in "ab":
+            (tmp_path / name).mkdir()
+        async with api_service(tmp_path / "a", limits=limits) as one, api_service(tmp_path / "b", limits=limits) as two:
+            answers = [await each.http.post("/api/generate", json=BODY) for each in (one, two, one, two, one)]
+
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+        assert [answer.headers["RateLimit-Remaining"] for answer in answers] == ["2", "1", "0", "0", "0"]
+        assert sentence(answers[-1], 429)
+
+    async def test_are_the_trackers_while_redis_is_dead_and_redis_s_again_when_it_is_back(
+        self, tmp_path, redis_server, caplog
+    ):
+        limits = {"submits_per_minute": 2, "redis_url": redis_server.url}
+        async with api_service(tmp_path, limits=limits) as service:
+
+            async def statuses(requests):
+                return [(await service.http.post("/api/generate", json=BODY)).status_code for _ in range(requests)]
+
+            assert await statuses(1) == [200]
+            redis_server.stop()
+            assert await statuses(3) == [200, 200, 429]
+            assert "limits.redis_url cannot be used" in caplog.text
+            redis_server.start()
+            assert await statuses(3) == [200, 200, 429]
+
+    async def test_do_not_wait_for_a_redis_that_hangs(self, tmp_path, redis_server, caplog):
+        limits = {"submits_per_minute": 1, "redis_url": redis_server.url}
+        async with api_service(tmp_path, limits=limits, answer_seconds=3) as service:
+            redis_server.hang()
+            answer = await service.http.post("/api/generate", json=BODY)
+
+        assert answer.status_code == 200
+        assert "limits.redis_url cannot be used" in caplog.text
 
 
 class TestLinks:

@@ -14,7 +14,7 @@ from tests.unit.test_api_protection import APP, routes_of
 
 PAGE = (PROJECT / "docs" / "api.md").read_text(encoding="utf-8")
 BODIES = re.findall(r"http://127\.0\.0\.1:8000(/\S*)[^`]*?--json '(\{.*?\})'\n", PAGE, re.DOTALL)
-AT_ONCE = {"/sdapi/v1/options", "/api/mcp", "/mcp"}
+AT_ONCE = {"/sdapi/v1/options", "/api/mcp", "/api/prompts/count", "/mcp"}
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 

@@ -51,6 +51,13 @@ async def call(service, tool, headers=None, **arguments):
     return messages_in(response)[-1]["result"]
 
 
+async def test_a_message_that_is_not_json_is_an_error_of_the_protocol(service):
+    response = await service.http.post("/mcp", content=b"{}", headers=ACCEPT)
+
+    assert response.status_code == 400
+    assert response.json()["error"]["message"].startswith("Content-Type: ")
+
+
 def sentence_of(result):
     """The sentence of a failure."""
     assert result["isError"] is True

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import struct
 import zlib
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -21,31 +18,12 @@ from deployments.storage.picture import (
     WrongFormatError,
     decode_picture,
 )
+from tests.unit.hostile_files import file_of, png
 
 MOST = 10_000
 NOISE = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8))
 RAMP = PIL.Image.fromarray(np.linspace(0, 255, 600).reshape(20, 30).astype(np.uint8)).convert("RGB")
 TURNED = NOISE.transpose(PIL.Image.Transpose.ROTATE_180)
-
-
-def file_of(picture: PIL.Image.Image, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return file.getvalue()
-
-
-def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG file whose header says one thing and whose pixels are few."""
-    parts = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
-        *(chunks or [(b"IDAT", zlib.compress(bytes(1000)))]),
-        (b"IEND", b""),
-    ]
-    body = b"".join(
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in parts
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 PNG, JPEG, WEBP = (file_of(NOISE, kind) for kind in ("PNG", "JPEG", "WEBP"))

@@ -10,6 +10,7 @@ from serve.api.automatic1111.errors import error_body
 from serve.api.automatic1111.samplers import SamplerNotFoundError
 from serve.api.cyberimage.examples import answer
 from serve.api.errors import InvalidRequestError, problem_of
+from serve.api.gate import RayHeaderError
 from serve.identity import NotAllowedError
 from serve.protection import RateLimitedError, UnauthenticatedError
 from serve.waiting import JobCancelledError, JobFailedError
@@ -82,6 +83,7 @@ def error(description: str, example: Exception) -> dict[str, Any]:
 
 
 REFUSALS: Responses = {
+    422: error("A header is not for clients.", RayHeaderError("x-request-timeout-seconds")),
     401: error("No API key, or a wrong one; it is the password of Basic.", UnauthenticatedError()),
     403: error("The API key is not for this.", NotAllowedError()),
     429: error("Too many requests, or too many jobs wait; `Retry-After` has the seconds.", RateLimitedError()),
@@ -95,6 +97,7 @@ BAD: Responses = {
     ),
 }
 IMAGES_ANSWERS: Responses = {
+    **REFUSALS,
     200: answer(IMAGES),
     404: error(
         "The model has not this sampler.",
@@ -105,5 +108,4 @@ IMAGES_ANSWERS: Responses = {
     504: error("The images were not there in time; the job goes on.", JobFailedError("There was no answer in time.")),
     **BAD,
     **DOWN,
-    **REFUSALS,
 }

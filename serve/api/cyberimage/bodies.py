@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from deployments.jobs.counts import StateCounts
 from deployments.jobs.outbox import WebhookStatus
 from deployments.jobs.records import GenerationSettings, Image, Job, JobPhase, JobState, PriorityClass
-from deployments.jobs.views import JobView
+from deployments.jobs.views import JobView, ModelLoad
 from deployments.moments import iso_utc
 
 _LARGEST = 2**63 - 1
@@ -42,6 +42,7 @@ Moment = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]
 Whole = Annotated[int, BeforeValidator(_no_bool), AfterValidator(_of_64_bits)]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Text = Annotated[str, AfterValidator(_storable)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class _Body(BaseModel):
@@ -66,7 +67,7 @@ class SettingsBody(_Body):
     seed: Whole | None = Field(default=None, description="0 to 2^63-1; random where left out.", examples=[7])
     max_sequence_length: Whole | None = Field(default=None, description="Prompt tokens, where the model takes a limit.")
     scheduler: Text | None = Field(default=None, description="One of the model's `schedulers`; its own where left out.")
-    deterministic: bool | None = Field(
+    deterministic: Flag | None = Field(
         default=None, description="Whether the same request shall always give the same bytes, whatever else runs."
     )
     step_cache: Number | None = Field(
@@ -78,7 +79,7 @@ class SettingsBody(_Body):
     quality: Whole | None = Field(
         default=None, description="1 to 100, for formats with loss; higher is truer and larger."
     )
-    metadata: bool | None = Field(
+    metadata: Flag | None = Field(
         default=None, description="Whether the files carry the parameters that made them; true where left out."
     )
     strength: Number | None = Field(
@@ -132,6 +133,18 @@ class GenerateAnswer(_Body):
     status: JobState = Field(examples=["pending"])
     num_images: int = Field(examples=[1])
     message: str = Field(examples=["The job is queued."])
+
+
+class Loading(_Body):
+    """A model that is being loaded."""
+
+    seconds: float = Field(description="For how long it has been.")
+    usual_seconds: float | None = Field(description="The median of its last loads; null where none is known.")
+
+    @classmethod
+    def of(cls, load: ModelLoad) -> Loading:
+        """A load, in tenths of seconds."""
+        return cls(seconds=round(load.seconds, 1), usual_seconds=_tenths(load.usual_seconds))
 
 
 class Progress(_Body):
@@ -200,6 +213,9 @@ class StatusAnswer(_Body):
     eta_seconds: float | None = Field(
         default=None, description="Seconds until its last step, by what was measured lately; null where nothing was."
     )
+    loading: Loading | None = Field(
+        default=None, description="While it waits for its model to be loaded; null while that waits for a GPU."
+    )
     cancel_requested: bool = Field(description="Whether it is about to be cancelled.")
     preview: str | None = Field(
         default=None, description="While it runs and can be previewed: the path that answers with a small picture."
@@ -230,6 +246,7 @@ class StatusAnswer(_Body):
             expires_at=job.expires_at,
             retry_of=job.retry_of,
             eta_seconds=rounded_eta(view),
+            loading=None if view.loading is None else Loading.of(view.loading),
             cancel_requested=job.cancel_requested and not job.state.is_terminal,
             preview=f"/api/jobs/{job.id}/preview" if view.preview is not None else None,
             webhook=view.webhook,
@@ -240,7 +257,8 @@ class ModelsAnswer(_Body):
     """The catalog."""
 
     models: dict[str, dict[str, Any]] = Field(
-        description="By model id. `state` is `cold`, `ready`, `unavailable` (then `reason` says why) or `unknown`."
+        description="By model id. `state` is `cold`, `ready`, `unavailable` (then `reason` says why) or `unknown`; "
+        "`replicas` is how many copies are loaded."
     )
     default: str = Field(description="The model to begin with where nobody has chosen one.")
 
@@ -264,7 +282,39 @@ class DetailedQueueAnswer(QueueAnswer):
     recent_24h: int = Field(description="Jobs submitted within the last 24 hours.")
     avg_processing_time_seconds: float = Field(description="From start to completion; 0 where no job has completed.")
     failure_rate: float = Field(description="Failed jobs as a share, 0 to 1, of the completed and the failed ones.")
+    images_per_minute: dict[str, float] = Field(
+        description="Images of the last ten minutes, per minute, by model id; those that were deleted do not count."
+    )
     models: dict[str, StateCounts] = Field(description="Jobs by state, by model id.")
+
+
+class CountBody(_Body):
+    """A prompt to be counted."""
+
+    model_id: Text = Field(description="A model of `GET /api/models`.")
+    prompt: Text = Field(description="A prompt, as long as a job's may be.", max_length=100_000)
+
+
+class CountAnswer(_Body):
+    """How long a prompt is to a model."""
+
+    tokens: int | None = Field(description="With the marks around it; null where the tokenizer is not at hand.")
+    limit: int | None = Field(description="How many of them are read; null where there is no limit, or none is known.")
+
+
+class LinksAnswer(_Body):
+    """Pages of other programs."""
+
+    ray_dashboard: str | None = None
+    grafana: str | None = None
+
+
+class ServiceAnswer(_Body):
+    """What the service is and has."""
+
+    version: str
+    enrich: bool = Field(description="Whether `POST /api/enrich` has a language model.")
+    links: LinksAnswer
 
 
 class LiveAnswer(_Body):
@@ -301,7 +351,11 @@ class DoneAnswer(_Body):
 
 def rounded_eta(view: JobView) -> float | None:
     """The expected seconds to a job's end, as exactly as they may be told."""
-    return None if view.eta_seconds is None else round(view.eta_seconds, 1)
+    return _tenths(view.eta_seconds)
+
+
+def _tenths(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def image_path(image_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serve.api.errors import ErrorBody
+from serve.api.event_streams import event_content
 
 _JOB_ID = "6f0c3b1e-5f0a-4a52-9a39-0c8a1f1b2c3d"
 _IMAGE_ID = "5a3f2f2e-58a5-5a0e-9b0c-2f6d7d1c9a41"
@@ -90,6 +91,7 @@ STATUS: dict[str, Any] = {
     "expires_at": None,
     "retry_of": None,
     "eta_seconds": None,
+    "loading": None,
     "cancel_requested": False,
     "preview": None,
     "webhook": None,
@@ -103,6 +105,16 @@ CANCELLED: dict[str, Any] = {
     "images": [],
 }
 
+SERVICE: dict[str, Any] = {
+    "version": "0.1.0",
+    "enrich": False,
+    "links": {"ray_dashboard": "http://127.0.0.1:8265", "grafana": None},
+}
+
+COUNT_BODY: dict[str, Any] = {"model_id": "shapes", "prompt": _PROMPT}
+
+COUNT: dict[str, Any] = {"tokens": 10, "limit": 40}
+
 _COUNTS: dict[str, Any] = {"pending": 2, "processing": 1, "completed": 40, "failed": 0, "cancelled": 1}
 
 QUEUE: dict[str, Any] = {**_COUNTS, "total": 44, "queue_size": 2, "paused": []}
@@ -112,6 +124,7 @@ DETAILED_QUEUE: dict[str, Any] = {
     "recent_24h": 12,
     "avg_processing_time_seconds": 1.2,
     "failure_rate": 0.0,
+    "images_per_minute": {"shapes": 4.2},
     "models": {"shapes": _COUNTS},
 }
 
@@ -146,7 +159,9 @@ MODELS: dict[str, Any] = {
             "tasks": ["text2image", "image2image", "inpaint"],
             "control_tasks": [],
             "loras": [],
+            "lora_scales": {},
             "max_loras": 4,
+            "max_batch": 8,
             "step_cache": {"maximum": 0.5, "default": 0.0},
             "default_settings": {
                 "num_images": 1,
@@ -157,6 +172,7 @@ MODELS: dict[str, Any] = {
             },
             "state": "cold",
             "reason": "",
+            "replicas": 0,
         }
     },
     "default": "shapes",
@@ -194,16 +210,11 @@ DELETED: dict[str, Any] = {"status": "success", "message": "The image was delete
 
 EVENTS: dict[str, Any] = {
     "description": "Events, until the connection ends.",
-    "content": {
-        "text/event-stream": {
-            "schema": {"type": "string"},
-            "example": (
-                "id: processing.1.0.generating.5\nevent: progress\n"
-                f'data: {{"id": "{_JOB_ID}", "step": 5, "total_steps": 20, "phase": "generating", '
-                '"eta_seconds": 0.9, "queue_position": null}\n\n'
-            ),
-        }
-    },
+    "content": event_content(
+        "id: processing.1.0.generating.5\nevent: progress\n"
+        f'data: {{"id": "{_JOB_ID}", "step": 5, "total_steps": 20, "phase": "generating", '
+        '"eta_seconds": 0.9, "queue_position": null}\n\n'
+    ),
 }
 
 

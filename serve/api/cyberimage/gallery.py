@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime
+from fastapi import APIRouter, Depends, Path, Query
 
 from deployments.jobs.gallery import GalleryFilter
 from serve.api.access import CHANGES, READS, Who
@@ -18,7 +17,7 @@ from serve.api.cyberimage.gallery_bodies import (
     TagsAnswer,
     TagsOfImageAnswer,
 )
-from serve.api.cyberimage.parameters import Behind, OwnImage
+from serve.api.cyberimage.parameters import Behind, OwnImage, Time
 from serve.api.errors import InvalidRequestError
 from serve.identity import Identity
 
@@ -28,7 +27,9 @@ LONGEST_TAG = 64
 router = APIRouter()
 
 
-async def _tag(tag: str) -> str:
+async def _tag(
+    tag: Annotated[str, Path(description=f"1 to {LONGEST_TAG} characters, no control characters and no /.")],
+) -> str:
     return tag_of(tag)
 
 
@@ -65,8 +66,8 @@ async def gallery(  # noqa: PLR0913, PLR0917 - each is a parameter of the route
     ] = "",
     model: Annotated[str | None, Query(description="Only images of this model.")] = None,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before, in place of `page`.")] = None,
-    created_after: Annotated[AwareDatetime | None, Query(description="Only images that were made later.")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="Only images that were made earlier.")] = None,
+    created_after: Annotated[Time | None, Query(description="Only images that were made later.")] = None,
+    created_before: Annotated[Time | None, Query(description="Only images that were made earlier.")] = None,
     size: Annotated[
         str | None, Query(pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$", description="Only images of this size, as `64x64`.")
     ] = None,

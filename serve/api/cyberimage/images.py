@@ -24,6 +24,8 @@ from serve.api.entity_tags import tags_of
 from serve.api.errors import InvalidRequestError
 from serve.services import Services
 
+_SIZE = Query(description="Pixels of the longer side.", json_schema_extra={"enum": list(THUMBNAIL_SIZES)})
+
 router = APIRouter()
 
 
@@ -77,7 +79,7 @@ async def image_headers(behind: Behind, image: OwnImage) -> Response:
 async def image_thumbnail(
     behind: Behind,
     image: OwnImage,
-    size: Annotated[int, Query(description="Pixels of the longer side: 256 or 512.")] = THUMBNAIL_SIZES[0],
+    size: Annotated[int, _SIZE] = THUMBNAIL_SIZES[0],
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A small WebP of an image; an image that is smaller keeps its size. It never changes."""

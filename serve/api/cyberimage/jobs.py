@@ -6,7 +6,6 @@ from typing import Annotated
 from uuid import uuid4
 
 from fastapi import APIRouter, Body, Header, Query
-from pydantic import AwareDatetime
 
 from deployments.jobs.api_keys import NO_LIMITS
 from deployments.jobs.listing import JobFilter
@@ -15,7 +14,7 @@ from serve.api.access import CHANGES, READS, SUBMITS, Who
 from serve.api.cyberimage import answers, control_examples, examples
 from serve.api.cyberimage.bodies import GenerateAnswer, StatusAnswer
 from serve.api.cyberimage.control_bodies import BatchAnswer, BatchBody, JobsAnswer, ListedJob, PriorityBody
-from serve.api.cyberimage.parameters import Behind, OwnJobId
+from serve.api.cyberimage.parameters import Behind, OwnJobId, Time
 from serve.identity import require_priority, within_key
 from serve.submission import submit_batch
 
@@ -34,8 +33,8 @@ async def list_jobs(  # noqa: PLR0913, PLR0917 - each is a parameter of the rout
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     model: Annotated[str | None, Query(description="Only jobs of this model.")] = None,
     client: Annotated[str | None, Query(description="Only jobs of this client.")] = None,
-    created_after: Annotated[AwareDatetime | None, Query(description="Only jobs that were submitted later.")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="Only jobs that were submitted earlier.")] = None,
+    created_after: Annotated[Time | None, Query(description="Only jobs that were submitted later.")] = None,
+    created_before: Annotated[Time | None, Query(description="Only jobs that were submitted earlier.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Jobs on a page.")] = 50,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> JobsAnswer:

@@ -6,6 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Request
+from pydantic import AwareDatetime, BeforeValidator
 
 from deployments.jobs.exceptions import JobError, UnknownImageError, UnknownJobError
 from deployments.jobs.records import Image
@@ -35,6 +36,15 @@ async def _image_id(image_id: str) -> str:
     return _canonical(image_id, UnknownImageError)
 
 
+def _no_number(text: str) -> str:
+    """Otherwise a number would be taken for seconds since 1970."""
+    try:
+        float(text)
+    except ValueError:
+        return text
+    raise ValueError("it is no time in ISO 8601 such as 2030-01-01T12:00:00Z")
+
+
 def _canonical(value: str, unknown: type[JobError]) -> str:
     try:
         return str(UUID(value))
@@ -46,6 +56,7 @@ Behind = Annotated[Services, Depends(_services)]
 Caller = Annotated[str, Depends(_caller)]
 JobId = Annotated[str, Depends(_job_id)]
 ImageId = Annotated[str, Depends(_image_id)]
+Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 
 
 async def own_view(behind: Services, who: Identity, job_id: str) -> JobView:

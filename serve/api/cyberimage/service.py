@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response, status
+from fastapi import APIRouter, Body, Query, Response, status
 
 from deployments.jobs.exceptions import JobError
 from deployments.model_state import ModelCondition, ModelState
 from deployments.storage.base import StorageError
+from deployments.version import package_version
 from serve.api.access import READS
-from serve.api.cyberimage import answers, examples
-from serve.api.cyberimage.bodies import DetailedQueueAnswer, HealthAnswer, LiveAnswer, ModelsAnswer, QueueAnswer
+from serve.api.cyberimage import answers, control_examples, examples
+from serve.api.cyberimage.bodies import (
+    CountAnswer,
+    CountBody,
+    DetailedQueueAnswer,
+    HealthAnswer,
+    LinksAnswer,
+    LiveAnswer,
+    ModelsAnswer,
+    QueueAnswer,
+    ServiceAnswer,
+)
 from serve.api.cyberimage.parameters import Behind
 from serve.api.errors import DATABASE_DOWN, public_message
 from serve.services import Services
@@ -98,6 +110,28 @@ async def models(behind: Behind) -> ModelsAnswer:
         for model_id, entry in behind.catalog.models.items()
     }
     return ModelsAnswer(models=entries, default=behind.catalog.default)
+
+
+@router.post(
+    "/api/prompts/count",
+    dependencies=[READS],
+    tags=["models"],
+    responses={200: examples.answer(examples.COUNT)} | answers.BAD | control_examples.UNKNOWN_MODEL,
+)
+async def count_tokens(behind: Behind, body: Annotated[CountBody, Body(examples=[examples.COUNT_BODY])]) -> CountAnswer:
+    """How many tokens a prompt has for a model's text encoder, and how many of them it reads."""
+    counted = await asyncio.to_thread(behind.prompt_tokens.count, body.model_id, body.prompt)
+    return CountAnswer(tokens=counted.tokens, limit=counted.limit)
+
+
+@router.get("/api/service", dependencies=[READS], tags=["service"], responses={200: examples.answer(examples.SERVICE)})
+async def about(behind: Behind) -> ServiceAnswer:
+    """What the service is and has: its version, whether it writes prompts out, and pages of other programs."""
+    return ServiceAnswer(
+        version=package_version(),
+        enrich=behind.enricher.is_configured,
+        links=LinksAnswer(**behind.settings.links.model_dump()),
+    )
 
 
 @router.get(

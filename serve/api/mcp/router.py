@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from serve.api.access import READS
 from serve.api.cyberimage import answers
 from serve.api.cyberimage.examples import answer
 from serve.api.cyberimage.parameters import Behind
+from serve.api.event_streams import event_content
 from serve.api.mcp.server import ProtocolAnswer
 
 CALL: dict[str, Any] = {
@@ -30,6 +32,11 @@ _REFUSED: dict[str, Any] = {
     "jsonrpc": "2.0",
     "id": None,
     "error": {"code": -32600, "message": "Not Acceptable: Client must accept both JSON and SSE"},
+}
+_NO_JSON: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "id": None,
+    "error": {"code": -32600, "message": "Content-Type: send the message as application/json."},
 }
 _EVENT = 'event: message\ndata: {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 5}}\n\n'
 _BODY: dict[str, Any] = {
@@ -58,7 +65,7 @@ router = APIRouter()
             "description": "The answer, alone or behind progress notifications.",
             "content": {
                 **answer(RESULT)["content"],
-                "text/event-stream": {"schema": {"type": "string"}, "example": _EVENT},
+                **event_content(_EVENT),
             },
         },
         202: {"description": "It was a notification, which has no answer."},
@@ -68,9 +75,11 @@ router = APIRouter()
         413: answers.BAD[413],
     },
 )
-async def protocol(behind: Behind) -> Response:
+async def protocol(behind: Behind, request: Request) -> Response:
     """The Model Context Protocol over streamable HTTP, for any client that speaks it. There are no sessions.
 
     Tools: `generate_image`, `get_job`, `cancel_job`, `list_models`, `search_gallery`.
     """
+    if not request.headers.get("content-type", "").lower().startswith("application/json"):
+        return JSONResponse(_NO_JSON, 400)  # the library's answer to it has no form
     return ProtocolAnswer(behind.settings.max_body_bytes)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.api.cyberimage.bodies import Number, Text, Whole
+from serve.api.cyberimage.bodies import Flag, Number, Text, Whole
 
 _OpenAIFormat = Literal["png", "jpeg", "webp"]
 
@@ -43,7 +43,7 @@ class GenerationBody(_Body):
     style: Literal["vivid", "natural"] | None = Field(default=None, description="Without effect.")
     user: Text | None = Field(default=None, description="Without effect.")
     safety_identifier: Text | None = Field(default=None, description="Without effect.")
-    stream: bool | None = Field(default=None, description="Whether to answer with events.")
+    stream: Flag | None = Field(default=None, description="Whether to answer with events.")
     partial_images: Annotated[Whole, Field(ge=0, le=3)] | None = Field(
         default=None, description="With `stream`: pictures of steps in between, at most 3; none where left out."
     )
@@ -56,6 +56,7 @@ class GenerationBody(_Body):
 class EditBody(GenerationBody):
     """What to make of a picture; its file, and that of a mask, are further parts of the form."""
 
+    stream: bool | None = Field(default=None, description="Whether to answer with events.")  # in a form it is text
     input_fidelity: Literal["high", "low"] | None = Field(
         default=None, description="Without effect: `strength` says how much is kept."
     )

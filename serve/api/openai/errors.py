@@ -34,10 +34,11 @@ def render_error(problem: Problem) -> JSONResponse:
     """Put an error into this dialect's form.
 
     OpenAI's client repeats requests that failed with 408, 409, 429 or 5xx. Where that would do the work twice, or
-    change nothing, it is told not to.
+    change nothing, it is told not to; a model that is being loaded says when it would.
     """
     headers = dict(problem.headers)
-    if problem.job_id is not None or problem.status == 409:
+    has_job = problem.job_id is not None and "Retry-After" not in headers
+    if has_job or problem.status == 409:
         headers["x-should-retry"] = "false"
     return JSONResponse(error_body(problem).model_dump(), problem.status, headers)
 

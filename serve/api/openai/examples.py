@@ -7,6 +7,8 @@ from typing import Any
 from deployments.jobs.exceptions import QueueFullError
 from serve.api.cyberimage.examples import answer
 from serve.api.errors import InvalidRequestError, problem_of
+from serve.api.event_streams import event_content
+from serve.api.gate import RayHeaderError
 from serve.api.openai.bodies import ErrorBody
 from serve.api.openai.errors import ModelNotFoundError, error_body
 from serve.identity import NotAllowedError
@@ -17,6 +19,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAA..."
 GENERATION_BODY: dict[str, Any] = {"model": "shapes", "prompt": "a large red circle on a blue background", "seed": 7}
+EDIT_BODY: dict[str, Any] = {"image": "circle.png", "prompt": "a large green circle on a blue background"}
 MODEL: dict[str, Any] = {"id": "shapes", "object": "model", "created": 0, "owned_by": "cyberimage"}
 MODELS: dict[str, Any] = {"object": "list", "data": [MODEL]}
 USAGE: dict[str, Any] = {
@@ -53,6 +56,7 @@ def error(description: str, example: Exception) -> dict[str, Any]:
 
 
 REFUSALS: Responses = {
+    400: error("A header is not for clients.", RayHeaderError("x-request-timeout-seconds")),
     401: error("No API key, or a wrong one.", UnauthenticatedError()),
     403: error("The API key is not for this.", NotAllowedError()),
     429: error("Too many requests, or too many jobs wait; `Retry-After` has the seconds.", RateLimitedError()),
@@ -61,10 +65,11 @@ UNKNOWN_MODEL: Responses = {
     404: error("There is no such model.", ModelNotFoundError('model: there is no model "x"; available: shapes.'))
 }
 IMAGES_ANSWERS: Responses = {
+    **REFUSALS,
     200: {
         "content": {
             **answer(IMAGES)["content"],
-            "text/event-stream": {"schema": {"type": "string"}, "example": _EVENT},
+            **event_content(_EVENT),
         }
     },
     400: error(
@@ -77,5 +82,4 @@ IMAGES_ANSWERS: Responses = {
     503: error("The queue is full: see `Retry-After`; or a part of the service is down.", QueueFullError()),
     504: error("The images were not there in time; the job goes on.", JobFailedError("There was no answer in time.")),
     **UNKNOWN_MODEL,
-    **REFUSALS,
 }

@@ -44,6 +44,7 @@ def _form_schema() -> dict[str, Any]:
     }
     described["properties"] = files | described["properties"]
     described["required"] = ["image", *described["required"]]
+    described["examples"] = [examples.EDIT_BODY]
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": described}}}}
 
 
