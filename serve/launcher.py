@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,14 @@ from rich.console import Console
 
 from deployments.catalog import Catalog, CatalogError, load_catalog
 from deployments.image_storage import prepare_storage
+from deployments.logs import configure_logs
+from deployments.protection_settings import listens_elsewhere
 from deployments.settings import Settings, SettingsError, load_settings
 
 _APP_NAME = "cyberimage"
 _LEAST_LOGICAL_CPUS = 2
 _FAILED = 1
+_LOOK_SECONDS = 0.2
 
 _console = Console(highlight=False)
 
@@ -62,6 +66,7 @@ def _read_configuration(catalog: Path | None, data_dir: Path | None) -> tuple[Se
     settings = load_settings({name: str(value) for name, value in given.items() if value is not None})
     models = load_catalog(settings.catalog_path, os.environ)
     settings.prepare_data_dir()
+    configure_logs(settings.logging, "launcher", settings.logs_dir)
     prepare_storage(settings)
     return settings, models
 
@@ -95,20 +100,22 @@ def _check_port(host: str, port: int) -> None:
 def _run(settings: Settings, models: Catalog, host: str, port: int) -> None:
     interrupted = _interruption()
     prepare_environment()
+    _keep_to_this_machine()
     with _Steps() as steps:
         steps.begin("Importing Ray")
         import ray  # noqa: PLC0415 - it takes seconds, and the checks before it should not
         from ray import serve  # noqa: PLC0415
 
-        from serve.app import build_app  # noqa: PLC0415
-
         try:
             steps.begin("Starting Ray")
-            _start_ray(ray)
+            dashboard = _start_ray(ray)
             steps.begin(f"Starting the service and loading {', '.join(models.models)}")
             serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
-            application = build_app(settings.model_dump(mode="json", exclude_none=True))
-            serve.run(application, name=_APP_NAME, route_prefix="/", blocking=False)
+            links = settings.links.model_dump(exclude_none=True)
+            if dashboard and not listens_elsewhere(host):  # it listens on this machine alone
+                links.setdefault("ray_dashboard", f"http://{dashboard}")
+            # The rest is in the environment, which the processes share: arguments are shown in the dashboard.
+            _deploy({"catalog": str(settings.catalog_path), "data_dir": str(settings.data_dir), "links": links})
             _announce(models, host, port)
             steps.pause()
             interrupted.wait()
@@ -119,6 +126,27 @@ def _run(settings: Settings, models: Catalog, host: str, port: int) -> None:
     if settings.database_url is None:  # nobody else can use the embedded one: its data folder is locked
         asyncio.run(_release_jobs(settings))
     _console.print("Stopped.")
+
+
+def _deploy(arguments: dict[str, Any]) -> None:
+    """Run the application as its configuration does, which alone can name a policy; returns when it runs."""
+    from ray import serve  # noqa: PLC0415 - it takes seconds
+    from ray.serve.context import _get_global_client  # noqa: PLC0415
+    from ray.serve.schema import ApplicationStatus, ServeDeploySchema  # noqa: PLC0415
+
+    application = {
+        "name": _APP_NAME,
+        "route_prefix": "/",
+        "import_path": "serve.app:build_app",
+        "autoscaling_policy": {"policy_function": "deployments.autoscaling:GpuSharing"},
+        "args": arguments,
+    }
+    client: Any = _get_global_client()
+    client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+    while (found := serve.status().applications[_APP_NAME]).status is not ApplicationStatus.RUNNING:
+        if found.status is ApplicationStatus.DEPLOY_FAILED:
+            raise LaunchError(found.message.strip().splitlines()[-1])
+        time.sleep(_LOOK_SECONDS)
 
 
 async def _release_jobs(settings: Settings) -> None:
@@ -173,17 +201,30 @@ def prepare_environment() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
-def _start_ray(ray: Any) -> None:
-    """A cluster of our own: ``ray.init()`` alone joins whatever the last one on this machine left behind."""
+def _keep_to_this_machine() -> None:
+    """Have Ray's own servers listen on this machine alone, unless the operator has set otherwise.
+
+    The variable is named after the systems where Ray does so by itself; it must be set before Ray is imported.
+    """
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+
+def _start_ray(ray: Any) -> str | None:
+    """A cluster of our own: ``ray.init()`` alone joins whatever the last one on this machine left behind.
+
+    Returns:
+        Host and port of its dashboard, if there is one.
+    """
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)  # of this process only; its own lines say what happens
-    ray.init(
+    context = ray.init(
         address="local",
         num_cpus=max(_LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
         include_dashboard=True,
         log_to_driver=False,
         configure_logging=False,
     )
+    return context.dashboard_url or None
 
 
 def _announce(models: Catalog, host: str, port: int) -> None:
@@ -201,5 +242,5 @@ def _announce(models: Catalog, host: str, port: int) -> None:
 
 
 def _address(host: str, port: int) -> str:
-    shown = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
+    shown = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound # nosec B104
     return f"http://{shown}:{port}"

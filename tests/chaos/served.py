@@ -46,14 +46,22 @@ class ServedCluster:
         folder: For the configuration file, the log, and the data.
         settings: Arguments of the application besides ``data_dir``.
         prefix: A command that runs the one that follows it, such as ``unshare``.
+        environment: Further variables of its processes.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        prefix: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._prefix = prefix
+        self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._sessions: set[int] = set()
         # The paths of Ray's sockets must be short.
@@ -77,6 +85,7 @@ class ServedCluster:
             # What the control store knows outlives it.
             "RAY_gcs_storage": "rocksdb",
             "RAY_gcs_storage_path": str(self._ray_dir / f"gcs-{len(self._sessions)}"),
+            **self._environment,
         }
         command = [*self._prefix, _SERVE, "run", str(self._config)]
         self._process = self._begin(command, environment, PROJECT)
