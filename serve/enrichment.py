@@ -50,6 +50,11 @@ class Enricher:
         self._settings = settings
         self._transport = transport
 
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is a language model."""
+        return bool(self._settings.base_url and self._settings.model)
+
     async def enrich(self, prompt: str, style: str | None) -> str:
         """Return a prompt written out.
 
@@ -62,13 +67,13 @@ class Enricher:
             EnrichmentFailedError: It did not answer in time, or not with a prompt.
         """
         settings = self._settings
-        if settings.base_url is None or not settings.model:
+        if not self.is_configured:
             raise NoEnrichmentError
         wish = prompt if style is None else f"{prompt}\nStyle: {style}"
         messages = [{"role": "system", "content": _TASK}, {"role": "user", "content": wish}]
         body = {"model": settings.model, "messages": messages, "max_tokens": _MOST_TOKENS}
         headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-        url = f"{settings.base_url.rstrip('/')}/chat/completions"
+        url = f"{(settings.base_url or '').rstrip('/')}/chat/completions"
         try:
             async with httpx.AsyncClient(transport=self._transport, timeout=settings.timeout_seconds) as http:
                 response = await http.post(url, json=body, headers=headers)

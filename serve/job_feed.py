@@ -14,6 +14,7 @@ from deployments.job_tracker import JobTracker, job_version
 from deployments.jobs.exceptions import UnknownJobError
 from deployments.jobs.records import JobState
 from deployments.jobs.views import JobView
+from deployments.logs import about_nobody
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +178,8 @@ class JobFeed:
         (self._stale_jobs if watchers is self._of_jobs else self._stale_clients)[key] = None
         self._any_stale.set()
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._follow_forever()), asyncio.create_task(self._look_while_watched())]
+            forever = (self._follow_forever(), self._look_while_watched())
+            self._tasks = [asyncio.create_task(work, context=about_nobody()) for work in forever]
         try:
             yield watcher
         finally:

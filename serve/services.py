@@ -7,6 +7,7 @@ from functools import cached_property
 
 from deployments.catalog import Catalog
 from deployments.job_tracker import JobTracker
+from deployments.prompt_tokens import PromptTokens
 from deployments.settings import Settings
 from deployments.storage.base import Storage
 from serve.enrichment import Enricher
@@ -52,3 +53,8 @@ class Services:
     def enricher(self) -> Enricher:
         """Writes prompts out."""
         return Enricher(self.settings.enrich)
+
+    @cached_property
+    def prompt_tokens(self) -> PromptTokens:
+        """Counts tokens of prompts."""
+        return PromptTokens(self.catalog)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Sequence
 from uuid import UUID, uuid4, uuid5
 
 from deployments.catalog import Catalog, ModelEntry, UnknownModelError
 from deployments.jobs.records import GenerationSettings, Job, JobRequest, PriorityClass
+from deployments.logs import about
 from deployments.metrics import SUBMITTED_JOBS
 from deployments.settings import WebhookSettings
 from deployments.storage.formats import DEFAULT_FORMAT, FORMATS, available_formats
+from deployments.traces import submit_spans
 from deployments.webhook_urls import WebhookRefusedError, read_url
 from serve.api.cyberimage.bodies import GenerateBody, SettingsBody
 from serve.api.errors import ApiError, InvalidRequestError
 from serve.identity import Identity, within_key
 from serve.input_checks import Pictures, find_pictures, input_settings, output_size
 from serve.services import Services
+
+logger = logging.getLogger(__name__)
 
 _IDEMPOTENT_JOBS = UUID("3f0b8f0e-6d0a-5b8e-9d57-5d1f0a7c2b11")
 _LARGEST_SEED = 2**63 - 1
@@ -48,10 +53,12 @@ async def submit_job(services: Services, body: GenerateBody, who: Identity, idem
         DailyLimitError: The caller's API key has used up its images of today.
     """
     planned = await _plan(services, body, who)
-    job = await services.intake.submit(new_job_id(who.name, idempotency_key), planned, who.limits)
+    job_id = new_job_id(who.name, idempotency_key)
+    with about(job_id=job_id), submit_spans({job_id: planned.model_id}):
+        job = await services.intake.submit(job_id, planned, who.limits)
     if not asks_the_same(body, planned, job.request):
         raise IdempotencyConflictError
-    SUBMITTED_JOBS.add(model=planned.model_id)
+    _note_submitted(job)
     return job
 
 
@@ -73,12 +80,13 @@ async def submit_batch(
     """
     planned = [await _plan_of_batch(services, bodies, index, who) for index in range(len(bodies))]
     wanted = {new_job_id(who.name, idempotency_key, index): request for index, request in enumerate(planned)}
-    jobs = await services.tracker.submit_all(wanted, who.limits)
+    with submit_spans({job_id: request.model_id for job_id, request in wanted.items()}):
+        jobs = await services.tracker.submit_all(wanted, who.limits)
     found = zip(bodies, planned, jobs, strict=False)
     if len(jobs) != len(bodies) or not all(asks_the_same(body, wants, job.request) for body, wants, job in found):
         raise IdempotencyConflictError
     for job in jobs:
-        SUBMITTED_JOBS.add(model=job.request.model_id)
+        _note_submitted(job)
     return jobs
 
 
@@ -133,6 +141,12 @@ def asks_the_same(body: GenerateBody, planned: JobRequest, stored: JobRequest) -
         settings = planned.settings.model_copy(update={"seed": stored.settings.seed})
         planned = planned.model_copy(update={"settings": settings})
     return planned == stored
+
+
+def _note_submitted(job: Job) -> None:
+    SUBMITTED_JOBS.add(model=job.request.model_id)
+    with about(job_id=job.id, model=job.request.model_id):
+        logger.info("A job was submitted")
 
 
 async def _plan(services: Services, body: GenerateBody, who: Identity) -> JobRequest:

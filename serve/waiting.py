@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 from fastapi import Request
 
-from deployments.jobs.records import Job, JobState
-from deployments.jobs.views import JobView
+from deployments.jobs.records import Job, JobPhase, JobState
+from deployments.jobs.views import JobView, ModelLoad
+from deployments.model_state import ModelState
 from serve.api.cyberimage.bodies import GenerateBody
 from serve.api.errors import ApiError
 from serve.identity import Identity
 from serve.services import Services
 from serve.submission import submit_job
 
+_UNKNOWN_LOAD_SECONDS = 30
 _cancelling: set[asyncio.Task[Job]] = set()
 
 
@@ -38,6 +41,18 @@ class ClientLeftError(ApiError):
 
     status = 499
     code = "client_left"
+
+
+class ModelLoadingError(ApiError):
+    """The model is being loaded."""
+
+    status = 503
+    code = "model_loading"
+
+    def __init__(self, model_id: str, load: ModelLoad | None) -> None:
+        super().__init__(f"{model_id} is being loaded{_progress_of(load)}; send the request again.")
+        rest = None if load is None else load.rest_seconds
+        self.retry_after_seconds = _UNKNOWN_LOAD_SECONDS if rest is None else max(1, math.ceil(rest))
 
 
 async def submit_for(
@@ -81,13 +96,15 @@ async def completed_job(services: Services, request: Request, job: Job, who: Ide
     """Wait until a job has completed, for as long as the client waits too.
 
     Raises:
+        ModelLoadingError: Its model is cold, and clients are not to wait for that. The load goes on, and the job is
+            cancelled, unless a request with the same idempotency key can ask for it again.
         JobFailedError: It failed.
         JobCancelledError: It was cancelled.
         UnknownJobError: It was removed.
         ClientLeftError: The client has gone; the job was cancelled where that is configured.
     """
     with cancelled_without_client(services, job.id, who):
-        ending = asyncio.create_task(_completion(services, job.id))
+        ending = asyncio.create_task(_completion(services, request, job, who))
         leaving = asyncio.create_task(_departure(request))
         try:
             await asyncio.wait((ending, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -129,10 +146,29 @@ async def read_images(services: Services, view: JobView) -> list[bytes]:
     return [await services.storage.read(image.key) for image in view.images]
 
 
-async def _completion(services: Services, job_id: str) -> JobView:
-    async for view in follow_job(services, job_id):
+async def _completion(services: Services, request: Request, job: Job, who: Identity) -> JobView:
+    async for view in follow_job(services, job.id):
         last = view
+        is_loading = view.job.phase is JobPhase.LOADING_MODEL
+        if is_loading and not services.settings.clients.wait_for_load and await _is_cold(services, job):
+            if "idempotency-key" not in request.headers:
+                await services.tracker.cancel(job.id, who.name)
+            raise ModelLoadingError(job.request.model_id, view.loading)
     return last
+
+
+async def _is_cold(services: Services, job: Job) -> bool:
+    """Whether no copy of a job's model is there: a job is said to wait for its model until a copy has taken it."""
+    model_id = job.request.model_id
+    conditions = await services.tracker.model_conditions({model_id: services.catalog.get(model_id).fingerprint})
+    return conditions[model_id].state is ModelState.COLD
+
+
+def _progress_of(load: ModelLoad | None) -> str:
+    if load is None:
+        return ""
+    usual = "" if load.usual_seconds is None else f" of some {load.usual_seconds:.0f}"
+    return f", since {load.seconds:.0f}{usual} seconds"
 
 
 async def _departure(request: Request) -> None:
