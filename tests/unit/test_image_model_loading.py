@@ -72,7 +72,7 @@ async def test_a_model_that_could_not_be_loaded_fails_its_jobs_with_the_reason(t
 
 
 async def test_whatever_loading_raises_is_the_reason(tmp_path, tracker, monkeypatch):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ImportError("Could not import module\n'BloomModel'.")
 
     monkeypatch.setattr(image_model, "load_model", fail)
