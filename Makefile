@@ -5,6 +5,8 @@ PORT ?= 8000
 CYBERIMAGE_DATA_DIR ?= data
 VENV := .venv
 BIN := $(VENV)/bin
+# Two processes with a thread each: with more threads they would wait for each other.
+UNIT_TESTS = OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 
@@ -15,10 +17,14 @@ run: $(VENV)/.ready-to-run ## install what is missing and serve on http://127.0.
 	@CYBERIMAGE_DATA_DIR="$(CYBERIMAGE_DATA_DIR)" scripts/run-in-foreground $(BIN)/cyberimage serve --port $(PORT)
 
 test: $(VENV)/.ready-to-test ## install what is missing and run every test
+ifeq ($(ARGS),)
+	@failed=0; $(UNIT_TESTS) || failed=1; $(BIN)/pytest --ignore tests/unit || failed=1; exit $$failed
+else
 	@$(BIN)/pytest $(ARGS)
+endif
 
 test-unit: $(VENV)/.ready-to-test ## run the fast tests only
-	@$(BIN)/pytest tests/unit $(ARGS)
+	@$(UNIT_TESTS) $(ARGS)
 
 fuzz: $(VENV)/.ready-to-test ## send 10,000 requests and more, made from the OpenAPI document, right and wrong ones
 	@$(BIN)/pip install --quiet --constraint constraints.txt schemathesis && $(BIN)/python -m benchmarks.fuzz_api $(ARGS)

@@ -18,7 +18,7 @@ models:
     repo: shapes
     source: builtin
     pool: shared
-    guidance: {default: 1.5}
+    guidance: {default: 3.0}
     size: {default_width: 64, default_height: 64, multiple_of: 64, minimum: 64, maximum: 64}
   two: *pooled
 pools:
@@ -59,7 +59,9 @@ def test_a_model_that_cannot_be_loaded_is_unavailable_and_the_service_works(addr
 def test_models_of_a_pool_draw_in_turns(service, address):
     other = Service(address, service.data_dir)
     jobs = [
-        other.http.post("/api/generate", json={"model_id": model_id, "prompt": f"a {colour} circle"}).json()["job_id"]
+        other.http.post(
+            "/api/generate", json={"model_id": model_id, "prompt": f"a large {colour} circle on a white background"}
+        ).json()["job_id"]
         for model_id, colour in [("one", "red"), ("two", "blue"), ("one", "green")]
     ]
     drawn = [other.wait_until(job_id, "completed")["images"][0]["id"] for job_id in jobs]
