@@ -96,7 +96,7 @@ def _generate(page: Page, service: FakeService) -> None:
     service.preview(service.newest, f"data:image/png;base64,{picture}")
     page.wait_for_selector(".preview[src^='data:']")
     page.fill("#prompt", CAPTIONS[12])
-    page.wait_for_function("/^[0-9]+ .* tokens$/.test(document.getElementById('prompt-count').textContent)")
+    page.wait_for_function("() => /^[0-9]+ .* tokens$/.test(document.getElementById('prompt-count').textContent)")
     page.evaluate("document.getElementById('generation').scrollTo(0, 0); window.scrollTo(0, 0)")
 
 
