@@ -13,17 +13,16 @@ import argparse
 import asyncio
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from benchmarks.databases import new_database, sqlite_file
 from deployments.jobs.database import Database
 from deployments.jobs.gallery import GalleryFilter
 from deployments.jobs.holdings import note_images
@@ -156,21 +155,6 @@ async def explain(store: JobStore, statements: list[tuple[str, Any]]) -> list[st
     return await store._database.read(work)
 
 
-@contextmanager
-def a_file() -> Iterator[str]:
-    """The URL of an SQLite file."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield f"sqlite+aiosqlite:///{Path(folder)}/gallery.db"
-
-
-@contextmanager
-def a_database(server: PostgresqlServer) -> Iterator[str]:
-    """The URL of a database of a server."""
-    name = server.create_database()
-    yield server.url(name)
-    server.drop_database(name)
-
-
 async def prepared(url: str, count: int) -> None:
     """Create the schema, and fill it."""
     await (await JobStore.open(url)).close()
@@ -185,7 +169,7 @@ def main() -> None:
     parser.add_argument("--plans", action=argparse.BooleanOptionalAction, default=True, help="print the query plans")
     arguments = parser.parse_args()
     with ExitStack() as stack:
-        urls = {"sqlite": stack.enter_context(a_file())}
+        urls = {"sqlite": stack.enter_context(sqlite_file())}
         programs = find_programs()
         if programs is None:
             print("PostgreSQL is not installed, and is not measured.")
@@ -194,7 +178,7 @@ def main() -> None:
             stack.callback(server.remove)
             server.start()
             stack.callback(server.stop)
-            urls["postgresql"] = stack.enter_context(a_database(server))
+            urls["postgresql"] = stack.enter_context(new_database(server))
         print(f"{arguments.images} images, {arguments.rounds} calls of each kind; medians and minima in ms")
         for kind, url in urls.items():
             asyncio.run(prepared(url, arguments.images))

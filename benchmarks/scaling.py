@@ -18,19 +18,17 @@ import argparse
 import asyncio
 import random
 import statistics
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psutil
 import ray
 
+from benchmarks.databases import new_database, sqlite_file
 from benchmarks.jobs import MODEL, fill
 from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, JobPhase, NewImage
@@ -251,21 +249,6 @@ def run(load: Load, url: str) -> tuple[Meter, Shares]:
         ray.kill(actor)
 
 
-@contextmanager
-def sqlite() -> Iterator[str]:
-    """URL of an SQLite file."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield f"sqlite+aiosqlite:///{Path(folder)}/jobs.db"
-
-
-@contextmanager
-def database(server: PostgresqlServer) -> Iterator[str]:
-    """URL of a database of a server."""
-    name = server.create_database()
-    yield server.url(name)
-    server.drop_database(name)
-
-
 COLUMNS = (
     f"{'database':<11} {'replicas':>8} {'busy':>6} {'jobs/s':>7} {'calls/s':>8}"
     f" {'tracker CPU':>11} {'a job':>7} {'own CPU':>8}"
@@ -306,14 +289,14 @@ def main() -> None:
     parser.add_argument("--databases", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"])
     arguments = parser.parse_args()
     with ExitStack() as stack:
-        kinds: dict[str, Any] = {"sqlite": sqlite}
+        kinds: dict[str, Any] = {"sqlite": sqlite_file}
         programs = find_programs()
         if programs is not None and "postgresql" in arguments.databases:
             server = PostgresqlServer(programs)
             stack.callback(server.remove)
             server.start()
             stack.callback(server.stop)
-            kinds["postgresql"] = lambda: database(server)
+            kinds["postgresql"] = lambda: new_database(server)
         ray.init(
             address="local", num_cpus=4, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False
         )

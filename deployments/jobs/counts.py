@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.records import JobState, Record
-from deployments.jobs.tables import WAITS, images, jobs, lanes, tallies
+from deployments.jobs.tables import HAS_ENDED, WAITS, images, jobs, lanes, tallies
 
 RATED_TIME = timedelta(minutes=10)
 
@@ -72,9 +72,11 @@ async def count_in_detail(connection: AsyncConnection, now: datetime) -> Detaile
     average = await connection.scalar(
         select(func.avg(jobs.c.processing_seconds)).where(jobs.c.state == JobState.COMPLETED)
     )
+    # By way of their jobs, whose ends are indexed: images are recorded as their job completes.
     made = await connection.execute(
         select(images.c.model_id, func.count())
-        .where(images.c.created_at > now - RATED_TIME)
+        .join_from(jobs, images, images.c.job_id == jobs.c.id)
+        .where(HAS_ENDED, jobs.c.completed_at > now - RATED_TIME)
         .group_by(images.c.model_id)
     )
     minutes = RATED_TIME / timedelta(minutes=1)

@@ -1,7 +1,6 @@
 """What a client learns of a cold model's load: how far it is, and, where it is not to wait, when to come again."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,6 +11,7 @@ from deployments.model_loads import ModelLoads
 from deployments.model_replica import announced_load
 from tests.unit.api_service import CPU_CATALOG, ApiService, api_service
 from tests.unit.dialects import asked, next_claim
+from tests.unit.job_samples import Clock
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -19,23 +19,12 @@ OPENAI, AUTOMATIC = "/v1/images/generations", "/sdapi/v1/txt2img"
 BODY = {"prompt": "a red circle"}
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2030, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def move(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-
 class TestLoads:
     def test_go_on_between_two_announcements(self) -> None:
         clock = Clock()
         loads = ModelLoads(clock)
         loads.note("model", "one", 2.0, is_over=False)
-        clock.move(5)
+        clock.advance(seconds=5)
 
         assert loads.of("model") == ModelLoad(7.0)
         assert loads.of("other") is None
@@ -66,7 +55,7 @@ class TestLoads:
         clock = Clock()
         loads = ModelLoads(clock)
         loads.note("model", "one", 2.0, is_over=False)
-        clock.move(50)
+        clock.advance(seconds=50)
 
         assert loads.of("model") is None
 

@@ -1,7 +1,6 @@
 """What is known of a model follows from what its copies announce, and from their silence."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -9,21 +8,11 @@ from deployments.catalog import ModelEntry
 from deployments.jobs.exceptions import StoreUnavailableError
 from deployments.model_replica import announce_forever
 from deployments.model_state import ModelCondition, ModelConditions, ModelState
+from tests.unit.job_samples import Clock
 
 COLD = ModelCondition(ModelState.COLD)
 READY = ModelCondition(ModelState.READY, replicas=1)
 FAILED = ModelCondition(ModelState.UNAVAILABLE, "There is no such folder.")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2030, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def move(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 @pytest.fixture
@@ -47,19 +36,19 @@ def test_a_model_of_which_nobody_spoke_is_cold(conditions):
 def test_a_loaded_copy_makes_it_ready_for_as_long_as_it_speaks(conditions, clock):
     for _ in range(5):
         conditions.note("model", "one", "", "first")
-        clock.move(20)
+        clock.advance(seconds=20)
         assert condition(conditions) == READY
-    clock.move(30)
+    clock.advance(seconds=30)
     assert condition(conditions) == COLD
 
 
 def test_a_failure_is_remembered_until_a_copy_loads(conditions, clock):
     conditions.note("model", "one", FAILED.reason, "second")
-    clock.move(100_000)
+    clock.advance(seconds=100_000)
     assert condition(conditions) == FAILED
     conditions.note("model", "one", "", "first")
     assert condition(conditions) == READY
-    clock.move(100_000)
+    clock.advance(seconds=100_000)
     assert condition(conditions) == COLD
 
 
@@ -71,11 +60,11 @@ def test_one_loaded_copy_is_enough(conditions):
 
 def test_loaded_copies_are_counted_while_they_speak(conditions, clock):
     conditions.note("model", "one", "", "first")
-    clock.move(30)
+    clock.advance(seconds=30)
     for replica in ("second", "third", "second"):
         conditions.note("model", "one", "", replica)
     assert condition(conditions).replicas == 3
-    clock.move(30)
+    clock.advance(seconds=30)
     assert condition(conditions).replicas == 2
 
 
