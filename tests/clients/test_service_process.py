@@ -28,11 +28,14 @@ def processes_with(text: str) -> list[str]:
     return found
 
 
-def open_to_others() -> list[str]:
-    """Whose sockets listen on other addresses than this machine's own, of what this process has started."""
+def open_to_others(marker: str) -> list[str]:
+    """Whose sockets listen on other addresses than this machine's own, of the processes started with the marker."""
+    name, value = marker.split("=")
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
+            if process.environ().get(name) != value:
+                continue
             sockets = [each for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN]
             # Ray appends what a process does to its title.
             title = process.cmdline()[0].split(".")[0] if sockets else ""
@@ -77,7 +80,8 @@ def test_start_generate_stop_and_start_again(tmp_path, monkeypatch):
         url = first.service.url
         assert url in printed
         # A replica's socket for calls between deployments asks for Ray's token, and cannot be moved.
-        assert open_to_others() == [f"ray::ServeReplica:cyberimage:{name}" for name in ("Ingress", "model-shapes")]
+        replicas = [f"ray::ServeReplica:cyberimage:{name}" for name in ("Ingress", "model-shapes")]
+        assert open_to_others(marker) == replicas
 
         curl = next(line for line in printed.splitlines() if "curl " in line)
         answer = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=WAIT_SECONDS, check=True)
