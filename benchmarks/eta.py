@@ -21,8 +21,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, GenerationSettings, JobPhase, JobRequest, JobState, ProgressReport
+from deployments.tracker.job_tracker import JobTracker
 
 MODEL = "scripted"
 REPLICAS = 2

@@ -25,12 +25,12 @@ from uuid import uuid4
 import httpx
 import uvicorn
 
-from deployments.catalog import load_catalog
-from deployments.job_tracker import JobTracker
+from deployments.catalog.catalog import load_catalog
 from deployments.jobs.api_keys import NewKey, Scope, hash_of, make_key
 from deployments.jobs.store import JobStore
 from deployments.settings import Settings
 from deployments.storage.local import LocalStorage
+from deployments.tracker.job_tracker import JobTracker
 from serve.api.application import build_api
 from serve.enrichment import Enricher
 from serve.services import Services

@@ -30,13 +30,13 @@ import ray
 
 from benchmarks.databases import new_database, sqlite_file
 from benchmarks.jobs import MODEL, fill
-from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, JobPhase, NewImage
 from deployments.jobs.store import JobStore
 from deployments.progress import ProgressReporter
-from deployments.remote_tracker import remote_tracker
-from deployments.tracker_actor import connect_tracker
-from deployments.tracker_settings import TrackerSettings
+from deployments.tracker.actor import connect_tracker
+from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.remote import remote_tracker
+from deployments.tracker.settings import TrackerSettings
 from serve.dispatch import Dispatcher
 from tests.postgresql import PostgresqlServer, find_programs
 

@@ -26,8 +26,8 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.autoscaling import DRAIN_CHECK_SECONDS, autoscaling_fields
-from deployments.pool import ModelPool
-from deployments.residency import Residency
+from deployments.pools.pool import ModelPool
+from deployments.pools.residency import Residency
 
 MODELS = ("a", "b", "c")
 READ_SECONDS, MOVE_SECONDS, IMAGE_SECONDS = 2.0, 0.2, 0.2

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployments.catalog import load_catalog
-from deployments.job_tracker import JobTracker
+from deployments.catalog.catalog import load_catalog
 from deployments.jobs.records import GenerationSettings, JobPhase, JobRequest, ProgressReport
 from deployments.settings import PROJECT_ROOT, Settings
 from deployments.storage.local import LocalStorage
+from deployments.tracker.job_tracker import JobTracker
 from serve.api.application import build_api
 from serve.job_feed import Rhythm
 from serve.services import Services

@@ -8,11 +8,11 @@ import ray
 from ray.actor import ActorHandle
 from ray.serve.context import _get_global_client
 
-from deployments.job_tracker import JobTracker
-from deployments.remote_tracker import UnknownTrackerError, remote_tracker
 from deployments.settings import Settings, SettingsError
-from deployments.tracker_actor import TRACKER_NAME, TRACKER_NAMESPACE, TrackerLogs, connect_tracker
-from deployments.tracker_settings import TrackerSettings
+from deployments.tracker.actor import TRACKER_NAME, TRACKER_NAMESPACE, TrackerLogs, connect_tracker
+from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.remote import UnknownTrackerError, remote_tracker
+from deployments.tracker.settings import TrackerSettings
 
 _HEAD = {"node:__internal_head__": 0.001}  # every head has one of it
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
-from deployments.catalog import ModelEntry
+from deployments.catalog.catalog import ModelEntry
 from deployments.engine.costs import ForwardCosts
 from deployments.engine.engine import Engine
 from deployments.engine.exceptions import EngineError, GenerationCancelledError, ModelLoadError
@@ -31,16 +31,16 @@ from deployments.engine.request import ImageRequest
 from deployments.image_saving import save_image
 from deployments.image_storage import open_storage
 from deployments.job_inputs import JobInputs, read_inputs
-from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, GenerationSettings, JobPhase, JobState, NewImage
-from deployments.logs import about
 from deployments.model_loading import controlnet_weights_of, load_model, lora_weights_of, weights_of
 from deployments.progress import JobProgress, ProgressReporter
 from deployments.settings import Settings
 from deployments.storage.base import Storage
 from deployments.storage.patience import patient
 from deployments.storage.thumbnails import delete_image_files
-from deployments.traces import StageTimes, current_tracer, generate_span, note_stages, save_span
+from deployments.telemetry.logs import about
+from deployments.telemetry.traces import StageTimes, current_tracer, generate_span, note_stages, save_span
+from deployments.tracker.job_tracker import JobTracker
 from deployments.version import package_version
 
 logger = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image as Picture
 
 from deployments.jobs.records import Claim, GenerationSettings, NewImage
-from deployments.metrics import IMAGE_WRITE_SECONDS
 from deployments.storage.base import Storage
 from deployments.storage.formats import FORMATS
 from deployments.storage.image_file import encode_image, image_id, image_key
 from deployments.storage.thumbnails import THUMBNAIL_SIZES, encode_thumbnail, write_thumbnails
+from deployments.telemetry.metrics import IMAGE_WRITE_SECONDS
 
 
 @dataclass(frozen=True)

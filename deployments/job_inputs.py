@@ -11,11 +11,11 @@ import PIL.Image
 
 from deployments.engine.exceptions import UnsuitableRequestError
 from deployments.engine.request import Task
-from deployments.job_tracker import JobTracker
 from deployments.jobs.exceptions import UnknownPictureError
 from deployments.jobs.records import GenerationSettings, Picture
 from deployments.storage.base import MissingObjectError, Storage
 from deployments.storage.image_file import UnreadableImageError, opened_image
+from deployments.tracker.job_tracker import JobTracker
 
 
 @dataclass(frozen=True)

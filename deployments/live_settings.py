@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deployments.log_settings import LoggingSettings, LogLevel
-from deployments.logs import set_log_level
+from deployments.telemetry.log_settings import LoggingSettings, LogLevel
+from deployments.telemetry.logs import set_log_level
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 
-from deployments.catalog import Loading, Lora, ModelEntry
+from deployments.catalog.catalog import Loading, Lora, ModelEntry
 from deployments.engine.controlnet import ControlNetSource
 from deployments.engine.exceptions import ModelLoadError
 from deployments.engine.loading import PipelineSource, default_device, load_pipeline, weights_fingerprint

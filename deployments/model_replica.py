@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from deployments.backends import open_tracker
-from deployments.catalog import ModelEntry
-from deployments.job_tracker import JobTracker
+from deployments.catalog.catalog import ModelEntry
 from deployments.jobs.records import Claim
 from deployments.live_settings import use_live_log_level
-from deployments.logs import configure_logs
-from deployments.measuring import ReplicaMeter, repeat
 from deployments.model_state import ANNOUNCE_SECONDS
 from deployments.settings import Settings
-from deployments.traces import configure_traces
+from deployments.telemetry.logs import configure_logs
+from deployments.telemetry.measuring import ReplicaMeter, repeat
+from deployments.telemetry.traces import configure_traces
+from deployments.tracker.job_tracker import JobTracker
 
 if TYPE_CHECKING:
     from deployments.image_model import ImageModel
@@ -42,6 +42,7 @@ class ModelReplica:
     async def __init__(self, model_id: str, entry: ModelEntry, settings: Settings) -> None:  # type: ignore[misc]
         configure_logs(settings.logging, f"model-{model_id}", settings.logs_dir, draws=True)
         configure_traces(settings.tracing, f"model-{model_id}")
+        logger.info("A replica of %s starts", model_id)
         self._settings = settings
         tracker = await asyncio.to_thread(open_tracker, settings)
         began = time.monotonic()
@@ -130,6 +131,8 @@ async def announced_load(
 
 
 def _load(model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTracker) -> ImageModel:
+    began = time.monotonic()
     from deployments.image_model import ImageModel  # noqa: PLC0415 - it imports torch
 
+    logger.info("torch and diffusers were imported in %.1f s", time.monotonic() - began)
     return ImageModel.opened(model_id, entry, settings, tracker)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, JobPhase, ProgressReport
-from deployments.logs import about_nobody
 from deployments.previews import encode_preview
+from deployments.telemetry.logs import about_nobody
+from deployments.tracker.job_tracker import JobTracker
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from deployments.catalog import Catalog, ModelEntry
+from deployments.catalog.catalog import Catalog, ModelEntry
 
 _FOLDERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 _CLIP_TOKENS = 77

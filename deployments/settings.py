@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.dialect_settings import ClientSettings, EnrichSettings
-from deployments.log_settings import LoggingSettings, TracingSettings
 from deployments.protection_settings import (
     AuthSettings,
     CorsSettings,
@@ -22,6 +21,7 @@ from deployments.protection_settings import (
     listens_elsewhere,
 )
 from deployments.storage_settings import StorageSettings
+from deployments.telemetry.log_settings import LoggingSettings, TracingSettings
 from deployments.upkeep_settings import QuotaSettings, UpkeepSettings
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent

@@ -11,10 +11,10 @@ from ray.serve import Application
 
 from deployments.autoscaling import DRAIN_CHECK_SECONDS, autoscaling_fields
 from deployments.backends import listening_host, require_reachable_images
-from deployments.catalog import Catalog, ModelEntry, Pool, Replicas, load_catalog
+from deployments.catalog.catalog import Catalog, ModelEntry, Pool, Replicas, load_catalog
 from deployments.image_storage import prepare_storage
 from deployments.model_replica import ModelReplica
-from deployments.pool_replica import PoolReplica
+from deployments.pools.replica import PoolReplica
 from deployments.settings import Settings, load_settings
 from serve.ingress import Ingress
 

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 from ray.exceptions import RayActorError
 
-from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, JobPhase
-from deployments.logs import about
 from deployments.progress import ProgressReporter
-from deployments.traces import dispatch_span
+from deployments.telemetry.logs import about
+from deployments.telemetry.traces import dispatch_span
+from deployments.tracker.job_tracker import JobTracker
 
 logger = logging.getLogger(__name__)
 

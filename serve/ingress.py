@@ -10,12 +10,12 @@ from typing import Any
 from fastapi import FastAPI
 
 from deployments.backends import open_tracker, require_reachable_images
-from deployments.catalog import Catalog
+from deployments.catalog.catalog import Catalog
 from deployments.image_storage import open_storage
-from deployments.logs import configure_logs
-from deployments.retention import Retention
 from deployments.settings import Settings
-from deployments.traces import configure_traces
+from deployments.telemetry.logs import configure_logs
+from deployments.telemetry.traces import configure_traces
+from deployments.tracker.retention import Retention
 from deployments.upkeep import Upkeep
 from serve.api.application import build_api
 from serve.dispatch import Dispatcher

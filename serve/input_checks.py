@@ -7,10 +7,10 @@ from math import ceil
 from typing import Any
 from uuid import UUID
 
-from deployments.catalog import Catalog, ModelEntry
-from deployments.job_tracker import JobTracker
+from deployments.catalog.catalog import Catalog, ModelEntry
 from deployments.jobs.exceptions import UnknownPictureError
 from deployments.jobs.records import LoraChoice, Picture
+from deployments.tracker.job_tracker import JobTracker
 from serve.api.cyberimage.bodies import GenerateBody, SettingsBody
 from serve.api.errors import InvalidRequestError
 from serve.identity import Identity, require_own_picture

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from deployments.group_commit import GroupCommit
-from deployments.job_tracker import JobTracker
 from deployments.jobs.api_keys import KeyLimits
 from deployments.jobs.exceptions import JobError
 from deployments.jobs.records import Job, JobRequest
+from deployments.tracker.group_commit import GroupCommit
+from deployments.tracker.job_tracker import JobTracker
 
 MOST_TOGETHER = 64
 

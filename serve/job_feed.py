@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from deployments.job_tracker import JobTracker, job_version
 from deployments.jobs.exceptions import UnknownJobError
 from deployments.jobs.records import JobState
 from deployments.jobs.views import JobView
-from deployments.logs import about_nobody
+from deployments.telemetry.logs import about_nobody
+from deployments.tracker.job_tracker import JobTracker, job_version
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
-from deployments.job_tracker import JobTracker
 from deployments.jobs.api_keys import ApiKey, hash_of, key_id_of
+from deployments.tracker.job_tracker import JobTracker
 
 _MOST_REMEMBERED = 10_000
 

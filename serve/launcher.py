@@ -18,11 +18,11 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from deployments.catalog import Catalog, CatalogError, load_catalog
+from deployments.catalog.catalog import Catalog, CatalogError, load_catalog
 from deployments.image_storage import prepare_storage
-from deployments.logs import configure_logs
 from deployments.protection_settings import listens_elsewhere
 from deployments.settings import Settings, SettingsError, load_settings
+from deployments.telemetry.logs import configure_logs
 
 _APP_NAME = "cyberimage"
 _LEAST_LOGICAL_CPUS = 2

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 from fastapi import Request
 
-from deployments.job_tracker import JobTracker
 from deployments.protection_settings import AuthSettings
+from deployments.tracker.job_tracker import JobTracker
 
 LINKS = "links"  # of the secrets that the database keeps
 _EXPIRES, _SIGNATURE = "expires", "signature"

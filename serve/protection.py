@@ -9,11 +9,11 @@ from types import MappingProxyType
 
 from limits.errors import StorageError
 
-from deployments.job_tracker import JobTracker
 from deployments.jobs.api_keys import Scope
 from deployments.protection_settings import LimitSettings
-from deployments.rate_windows import RateWindow, RateWindows
 from deployments.settings import Settings
+from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.rate_windows import RateWindow, RateWindows
 from serve.api.errors import ApiError
 from serve.identity import Identity, NotAllowedError
 from serve.key_ring import KeyRing, key_in

@@ -7,7 +7,7 @@ from typing import Any
 
 from deployments.jobs.exceptions import JobError
 from deployments.live_settings import LiveIngressSettings, read_live_settings
-from deployments.logs import set_log_level
+from deployments.telemetry.logs import set_log_level
 from serve.services import Services
 
 logger = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from deployments.catalog import Catalog
-from deployments.job_tracker import JobTracker
+from deployments.catalog.catalog import Catalog
 from deployments.prompt_tokens import PromptTokens
 from deployments.settings import Settings
 from deployments.storage.base import Storage
+from deployments.tracker.job_tracker import JobTracker
 from serve.enrichment import Enricher
 from serve.intake import Intake
 from serve.job_feed import JobFeed, Rhythm

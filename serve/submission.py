@@ -8,14 +8,14 @@ import secrets
 from collections.abc import Sequence
 from uuid import UUID, uuid4, uuid5
 
-from deployments.catalog import Catalog, ModelEntry, UnknownModelError
+from deployments.catalog.catalog import Catalog, ModelEntry, UnknownModelError
 from deployments.jobs.records import GenerationSettings, Job, JobRequest, PriorityClass
-from deployments.logs import about
-from deployments.metrics import SUBMITTED_JOBS
 from deployments.settings import WebhookSettings
 from deployments.storage.formats import DEFAULT_FORMAT, FORMATS, available_formats
-from deployments.traces import submit_spans
-from deployments.webhook_urls import WebhookRefusedError, read_url
+from deployments.telemetry.logs import about
+from deployments.telemetry.metrics import SUBMITTED_JOBS
+from deployments.telemetry.traces import submit_spans
+from deployments.tracker.webhook_urls import WebhookRefusedError, read_url
 from serve.api.cyberimage.bodies import GenerateBody, SettingsBody
 from serve.api.errors import ApiError, InvalidRequestError
 from serve.identity import Identity, within_key

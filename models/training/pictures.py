@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from deployments.catalog import load_catalog
+from deployments.catalog.catalog import load_catalog
 from models.training.adherence import CATALOG, Picture, generate, load_pipeline, read_settings
 
 CAPTIONS = (

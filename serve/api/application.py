@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI
 
 from deployments.settings import Settings
-from deployments.traces import current_tracer
+from deployments.telemetry.traces import current_tracer
 from deployments.version import package_version
 from serve.api.automatic1111 import errors as automatic1111_errors
 from serve.api.automatic1111 import router as automatic1111

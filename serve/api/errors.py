@@ -14,11 +14,11 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from deployments.catalog import UnknownModelError
+from deployments.catalog.catalog import UnknownModelError
 from deployments.jobs.exceptions import JobError, StoreUnavailableError
-from deployments.measuring import note_rejection
 from deployments.storage.base import StorageError
 from deployments.storage.picture import PictureError
+from deployments.telemetry.measuring import note_rejection
 from serve.api.field_problems import describe_problems
 from serve.api.problems import Problem, Renderer, Renderers, answer_problem, field_named_in
 

@@ -8,8 +8,8 @@ from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.jobs.exceptions import JobError
-from deployments.measuring import note_rejection
-from deployments.rate_windows import RateWindow
+from deployments.telemetry.measuring import note_rejection
+from deployments.tracker.rate_windows import RateWindow
 from serve.api.access import is_public
 from serve.api.errors import ApiError, InvalidRequestError, problem_of
 from serve.api.problems import answer_problem, path_in_app

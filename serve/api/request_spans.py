@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
-    from deployments.tracer import Tracer
+    from deployments.telemetry.tracer import Tracer
 
 
 class RequestSpans:

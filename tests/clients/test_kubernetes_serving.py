@@ -19,7 +19,7 @@ import pytest
 import yaml
 from ray._common.test_utils import wait_for_condition
 
-from deployments import metrics
+from deployments.telemetry import metrics
 from tests.postgresql import PostgresqlServer
 from tests.s3_server import S3Server
 from tests.service import WAIT_SECONDS, free_port

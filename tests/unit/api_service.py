@@ -13,13 +13,13 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 
-from deployments.catalog import Catalog, ModelEntry, SizeLimits, StepCacheLimits, StepLimits, load_catalog
+from deployments.catalog.catalog import Catalog, ModelEntry, SizeLimits, StepCacheLimits, StepLimits, load_catalog
 from deployments.image_saving import save_image
-from deployments.job_tracker import JobTracker
 from deployments.jobs.records import Claim, Job, JobPhase, NewImage, ProgressReport
 from deployments.settings import Settings
 from deployments.storage.base import Storage
 from deployments.storage.local import LocalStorage
+from deployments.tracker.job_tracker import JobTracker
 from serve.api.application import build_api
 from serve.job_feed import Rhythm
 from serve.services import Services

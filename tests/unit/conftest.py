@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deployments.jobs.store import JobStore
-from deployments.logs import OWN_LOGGERS, close_logs
+from deployments.telemetry.logs import OWN_LOGGERS, close_logs
 from tests.unit.job_databases import JobDatabases, PostgresqlDatabases, SqliteFiles
 from tests.unit.job_samples import Clock
 

@@ -12,8 +12,8 @@ from uuid import uuid4
 import httpx
 import PIL.Image
 
-from deployments.job_tracker import job_version
 from deployments.jobs.records import Claim
+from deployments.tracker.job_tracker import job_version
 from tests.unit.api_service import ApiService
 
 

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from deployments.remote_tracker import TrackerUnavailableError
 from deployments.storage.base import StorageError
+from deployments.tracker.remote import TrackerUnavailableError
 from tests.unit.api_service import CPU_CATALOG, PROMPT, api_service, sentence
 
 ROUTES = [

@@ -9,9 +9,9 @@ import io
 import PIL.Image
 import pytest
 
-from deployments.job_tracker import JobTracker
 from deployments.jobs.records import JobPhase, ProgressReport
-from deployments.remote_tracker import TrackerUnavailableError
+from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.remote import TrackerUnavailableError
 from serve.api.application import build_api
 from serve.job_feed import Rhythm
 from serve.services import Services

@@ -7,7 +7,7 @@ import io
 import PIL.Image
 import pytest
 
-from deployments.catalog import Catalog, ModelEntry, SizeLimits, StepLimits
+from deployments.catalog.catalog import Catalog, ModelEntry, SizeLimits, StepLimits
 from deployments.jobs.records import LoraChoice
 from tests.unit.api_service import PROMPT, ApiService, api_service, sentence
 

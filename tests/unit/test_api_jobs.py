@@ -11,7 +11,7 @@ import pytest
 
 from deployments.jobs.records import JobPhase, JobState, ProgressReport
 from deployments.previews import Previews, encode_preview
-from deployments.remote_tracker import TrackerUnavailableError
+from deployments.tracker.remote import TrackerUnavailableError
 from serve.api.cyberimage.bodies import SettingsBody
 from tests.unit.api_service import CPU_CATALOG, PROMPT, WIDE_CATALOG, api_service, sentence
 

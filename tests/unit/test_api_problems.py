@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from httpx import ASGITransport, AsyncClient
 from starlette.exceptions import HTTPException
 
-from deployments.catalog import UnknownModelError
+from deployments.catalog.catalog import UnknownModelError
 from deployments.jobs.exceptions import QueueFullError, UnknownJobError
 from serve.api.errors import InvalidRequestError, add_error_handlers
 from serve.api.problems import Problem, field_named_in

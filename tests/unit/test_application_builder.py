@@ -9,7 +9,7 @@ from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 from ray.serve._private.build_app import build_app as flatten
 from ray.serve.deployment import Deployment
 
-from deployments.catalog import CatalogError
+from deployments.catalog.catalog import CatalogError
 from deployments.settings import SettingsError
 from serve.app import build_app
 

@@ -7,12 +7,12 @@ import json
 
 import pytest
 
-from deployments.catalog import Catalog, Loading, ModelEntry, SchedulerChoice, SizeLimits
+from deployments.catalog.catalog import Catalog, Loading, ModelEntry, SchedulerChoice, SizeLimits
 from deployments.jobs.api_keys import NewKey, hash_of, make_key
 from deployments.jobs.records import JobPhase, JobState, ProgressReport
 from deployments.previews import encode_preview
 from deployments.storage.image_file import read_parameters
-from deployments.tracker_choices import ModelChoices
+from deployments.tracker.choices import ModelChoices
 from serve.api.automatic1111.samplers import SAMPLERS, SamplerNotFoundError, samplers_of, scheduler_named
 from tests.unit.api_service import PICTURE, PROMPT, api_service
 from tests.unit.dialects import asked, drawn, next_claim, opened, picture

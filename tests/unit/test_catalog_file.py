@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.catalog import Catalog, CatalogError, load_catalog
+from deployments.catalog.catalog import Catalog, CatalogError, load_catalog
 
 MINIMAL = "models:\n  one: {repo: owner/one}\n"
 

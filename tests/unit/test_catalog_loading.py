@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from deployments.catalog import CatalogError, Loading, Lora, ModelEntry, Quantization, SchedulerChoice, load_catalog
+from deployments.catalog.catalog import (
+    CatalogError,
+    Loading,
+    Lora,
+    ModelEntry,
+    Quantization,
+    SchedulerChoice,
+    load_catalog,
+)
 
 
 def entry(loading: dict[str, object] | None = None, **fields: object) -> ModelEntry:

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from deployments.catalog import Catalog, ModelEntry, Replicas, SizeLimits, StepLimits, UnknownModelError, load_catalog
+from deployments.catalog.catalog import (
+    Catalog,
+    ModelEntry,
+    Replicas,
+    SizeLimits,
+    StepLimits,
+    UnknownModelError,
+    load_catalog,
+)
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

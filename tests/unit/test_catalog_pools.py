@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from deployments.catalog import Catalog, CatalogError, Pool, load_catalog
+from deployments.catalog.catalog import Catalog, CatalogError, Pool, load_catalog
 
 
 def catalog(shared: dict[str, Any] | None = None, /, **model: Any) -> Catalog:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.catalog import Catalog, CatalogError, load_catalog
+from deployments.catalog.catalog import Catalog, CatalogError, load_catalog
 
 SANA = 'sana;owner/sana;Sana Sprint;huggingface;false;{"fixed_steps": 2}'
 

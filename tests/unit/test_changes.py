@@ -1,6 +1,6 @@
 """The numbers of changes: what is told after a cursor, and when there is a gap."""
 
-from deployments.changes import ChangeLog
+from deployments.tracker.changes import ChangeLog
 
 
 def test_each_changed_job_is_told_once_in_the_order_of_its_newest_change():

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from deployments.catalog import (
+from deployments.catalog.catalog import (
     Catalog,
     ControlNet,
     GuidanceLimits,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError
 
-from deployments.job_tracker import JobTracker, job_version
+from deployments.tracker.job_tracker import JobTracker, job_version
 from serve.dispatch import Dispatcher
 from tests.unit.job_samples import request
 

@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deployments.catalog import Catalog, load_catalog
+from deployments.catalog.catalog import Catalog, load_catalog
 from deployments.engine.generation import draw_image
 from deployments.image_model import ImageModel
 from deployments.jobs.records import Image, Job, JobState

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from deployments import image_model
-from deployments.catalog import ModelEntry
+from deployments.catalog.catalog import ModelEntry
 from deployments.image_model import ImageModel
-from deployments.job_tracker import JobTracker
 from deployments.jobs.records import GenerationSettings, Image, Job, JobRequest, JobState
 from deployments.storage.local import LocalStorage
+from deployments.tracker.job_tracker import JobTracker
 from tests.unit.loading_samples import save_folder
 from tests.unit.tiny_pipelines import tiny_stable_diffusion
 

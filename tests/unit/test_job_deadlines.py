@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.job_tracker import JobTracker
 from deployments.jobs.backoff import Backoff
 from deployments.jobs.deadlines import JOBS_AT_ONCE
 from deployments.jobs.records import JobState
 from deployments.jobs.store import JobStore
+from deployments.tracker.job_tracker import JobTracker
 from tests.unit.job_samples import LIMIT, claimed, request, state, submitted
 
 LONG = 100.0  # seconds that no test waits for

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deployments.job_tracker import JobTracker
 from deployments.jobs.exceptions import UnknownJobError
 from deployments.jobs.records import JobPhase, JobState, ProgressReport
-from deployments.remote_tracker import TrackerUnavailableError
+from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.remote import TrackerUnavailableError
 from serve.job_feed import MOST_UNREAD_JOBS, JobFeed, Rhythm, UnreadJobsError, Watcher
 from tests.unit.job_samples import request
 

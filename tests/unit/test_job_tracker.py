@@ -7,11 +7,11 @@ import os
 
 import pytest
 
-from deployments.job_tracker import JobTracker, job_version
 from deployments.jobs.exceptions import QueueFullError, StoreUnavailableError, UnknownJobError
 from deployments.jobs.records import GenerationSettings, JobPhase, JobRequest, JobState, ProgressReport
 from deployments.jobs.store import JobStore
-from deployments.tracker_settings import TrackerSettings, fingerprint
+from deployments.tracker.job_tracker import JobTracker, job_version
+from deployments.tracker.settings import TrackerSettings, fingerprint
 
 LONG = 100.0  # seconds that no test waits for: what waits is woken, or the test fails at its timeout
 pytestmark = pytest.mark.timeout(60)

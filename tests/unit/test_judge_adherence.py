@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.catalog import load_catalog
+from deployments.catalog.catalog import load_catalog
 from models.training.adherence import CATALOG, LIMITS, Adherence, Settings, Tally, read_settings, table
 from models.training.judge import Verdict
 from models.training.language import Scene, held_out_captions

@@ -19,7 +19,7 @@ import yaml
 
 import deployments.jobs.exceptions
 import deployments.storage.base
-from deployments import metrics
+from deployments.telemetry import metrics
 from tests.unit.manifests import FOLDER, PROJECT, objects, ray_container, ray_groups
 
 MONITORING = FOLDER / "components" / "monitoring"

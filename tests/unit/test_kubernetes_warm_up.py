@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.catalog import Catalog, load_catalog
+from deployments.catalog.catalog import Catalog, load_catalog
 from tests.unit.manifests import FOLDER, PROJECT, arguments, environment, objects, ray_container, ray_groups
 
 each_cached_overlay = pytest.mark.parametrize("overlay", ["one-gpu", "production"])

@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from deployments.live_settings import use_live_log_level
-from deployments.log_settings import LoggingSettings
-from deployments.logs import OWN_LOGGERS
+from deployments.telemetry.log_settings import LoggingSettings
+from deployments.telemetry.logs import OWN_LOGGERS
 from serve.reconfiguration import apply_live_settings
 from tests.unit.api_service import api_service
 

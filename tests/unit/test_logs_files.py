@@ -6,18 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deployments.log_settings import LoggingSettings
-from deployments.logs import APP_FILE, ERROR_FILE, MODEL_FILE, close_logs, configure_logs
 from deployments.settings import Settings
-from deployments.tracker_actor import JobTrackerActor, TrackerLogs
+from deployments.telemetry.log_settings import LoggingSettings
+from deployments.telemetry.logs import APP_FILE, ERROR_FILE, MODEL_FILE, close_logs, configure_logs
+from deployments.tracker.actor import JobTrackerActor, TrackerLogs
 
 PROJECT = Path(__file__).parents[2]
 LINES = 800
 WRITER = """
 import logging, sys
 from pathlib import Path
-from deployments.log_settings import LoggingSettings
-from deployments.logs import configure_logs
+from deployments.telemetry.log_settings import LoggingSettings
+from deployments.telemetry.logs import configure_logs
 settings = LoggingSettings(format="json", max_bytes=8192, kept_files=200)
 configure_logs(settings, "writer", Path(sys.argv[1]))
 print("ready", flush=True)
@@ -88,8 +88,8 @@ def test_are_beside_the_data_unless_told_otherwise(tmp_path):
 def test_the_trackers_process_logs_as_the_others_do(own_logs, tmp_path):
     logs = TrackerLogs(LoggingSettings(format="json", level="WARNING"), tmp_path)
     JobTrackerActor(logs, database_url=f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
-    logging.getLogger("deployments.job_tracker").info("quiet")
-    logging.getLogger("deployments.job_tracker").warning("loud")
+    logging.getLogger("deployments.tracker.job_tracker").info("quiet")
+    logging.getLogger("deployments.tracker.job_tracker").warning("loud")
 
     assert messages(tmp_path / APP_FILE) == ["loud"]
 

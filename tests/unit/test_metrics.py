@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from deployments import metrics
 from deployments.jobs.counts import QueueCounts, StateCounts
 from deployments.jobs.exceptions import QueueFullError
 from deployments.jobs.records import Claim
-from deployments.measuring import ReplicaMeter, note_queue, note_rejection, repeat
+from deployments.telemetry import metrics
+from deployments.telemetry.measuring import ReplicaMeter, note_queue, note_rejection, repeat
 from tests.unit.job_samples import request
 
 
@@ -83,7 +83,7 @@ class TestWithoutACluster:
 
     def test_ray_is_not_imported(self) -> None:
         program = (
-            "import sys\nfrom deployments import measuring, metrics\nmetrics.SUBMITTED_JOBS.add(model='a')\n"
+            "import sys\nfrom deployments.telemetry import measuring, metrics\nmetrics.SUBMITTED_JOBS.add(model='a')\n"
             "sys.exit('ray' in sys.modules)"
         )
 

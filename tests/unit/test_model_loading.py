@@ -8,8 +8,8 @@ import pytest
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from deployments.catalog import ModelEntry, load_catalog
-from deployments.catalog_tasks import FAMILIES
+from deployments.catalog.catalog import ModelEntry, load_catalog
+from deployments.catalog.tasks import FAMILIES
 from deployments.engine.exceptions import ModelLoadError
 from deployments.engine.generation import draw_image
 from deployments.engine.tasks import can_do, families

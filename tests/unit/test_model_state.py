@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deployments.catalog import ModelEntry
+from deployments.catalog.catalog import ModelEntry
 from deployments.jobs.exceptions import StoreUnavailableError
 from deployments.model_replica import announce_forever
 from deployments.model_state import ModelCondition, ModelConditions, ModelState

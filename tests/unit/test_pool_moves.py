@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from deployments.pool import ModelPool, Moved, NoRoomError
-from deployments.residency import MoveKind, Residency
+from deployments.pools.pool import ModelPool, Moved, NoRoomError
+from deployments.pools.residency import MoveKind, Residency
 
 SIZE = 1 << 30
 

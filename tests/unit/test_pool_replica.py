@@ -12,16 +12,17 @@ from uuid import uuid4
 import pytest
 import torch
 
-from deployments import parked_model, pool_replica
-from deployments.catalog import Catalog
+from deployments.catalog.catalog import Catalog
 from deployments.engine.loading import PipelineSource, load_pipeline
 from deployments.engine.weights import Weights
-from deployments.job_tracker import JobTracker, job_version
 from deployments.jobs.records import GenerationSettings, Job, JobPhase, JobRequest, JobState
 from deployments.model_state import ModelState
-from deployments.parked_model import ParkedModel
-from deployments.pool_replica import PoolReplica
+from deployments.pools import parked_model
+from deployments.pools import replica as pool_replica
+from deployments.pools.parked_model import ParkedModel
+from deployments.pools.replica import PoolReplica
 from deployments.settings import Settings
+from deployments.tracker.job_tracker import JobTracker, job_version
 from tests.unit.loading_samples import save_folder
 
 pytestmark = pytest.mark.usefixtures("own_logs")

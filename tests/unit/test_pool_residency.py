@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.residency import Move, MoveKind, Place, Residency, Ticket
+from deployments.pools.residency import Move, MoveKind, Place, Residency, Ticket
 
 SIZE = 10
 RESIDENCY_SECONDS = 30.0

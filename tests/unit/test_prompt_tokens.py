@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import CLIPTokenizer
 
-from deployments.catalog import Catalog, ModelEntry
+from deployments.catalog.catalog import Catalog, ModelEntry
 from deployments.prompt_tokens import PromptLength, PromptTokens
 from tests.unit.api_service import CPU_CATALOG, PROJECT
 

@@ -8,11 +8,11 @@ import pytest
 from limits.aio.storage import MemoryStorage
 
 import serve.app
-from deployments.job_tracker import JobTracker
 from deployments.jobs.api_keys import NewKey, hash_of, key_id_of, make_key
 from deployments.protection_settings import listens_elsewhere
-from deployments.rate_windows import RateWindow, RateWindows
 from deployments.settings import Settings, SettingsError, load_settings
+from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.rate_windows import RateWindow, RateWindows
 from serve.identity import Identity
 from serve.key_ring import KeyRing, key_in
 from serve.launcher import launch

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from deployments.jobs.records import JobState
-from deployments.retention import JOBS_AT_ONCE, Retention, clear_jobs
 from deployments.settings import RetentionSettings
 from deployments.storage.base import StorageError
+from deployments.tracker.retention import JOBS_AT_ONCE, Retention, clear_jobs
 from tests.unit.api_service import api_service
 
 
@@ -69,7 +69,7 @@ async def test_a_record_stays_until_its_bytes_are_gone(service):
 
 
 async def test_it_runs_by_itself_in_pieces_until_nothing_is_left(service, monkeypatch):
-    monkeypatch.setattr("deployments.retention.JOBS_AT_ONCE", 1)
+    monkeypatch.setattr("deployments.tracker.retention.JOBS_AT_ONCE", 1)
     for _ in range(3):
         await service.make_image()
     runs = retention(service, max_jobs=0, interval_seconds=1000)
@@ -83,7 +83,7 @@ async def test_it_runs_by_itself_in_pieces_until_nothing_is_left(service, monkey
 async def test_clearing_stops_after_so_many_jobs(service, monkeypatch):
     for _ in range(3):
         await service.submit()
-    monkeypatch.setattr("deployments.retention.JOBS_AT_ONCE", 1)
+    monkeypatch.setattr("deployments.tracker.retention.JOBS_AT_ONCE", 1)
     cleared = await clear_jobs(service.tracker, service.storage, JobState.PENDING, 2, "eve")
     assert (cleared, (await service.tracker.counts()).pending) == (2, 1)
     assert JOBS_AT_ONCE == 100

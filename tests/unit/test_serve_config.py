@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deployments.catalog import load_catalog
+from deployments.catalog.catalog import load_catalog
 from deployments.settings import load_settings
 from tests.unit.serve_schema import config_problems
 

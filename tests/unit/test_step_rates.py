@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import eta
 from deployments.jobs.records import Claim, Job, JobPhase, JobState, ProgressReport
-from deployments.step_rates import StepRates
+from deployments.tracker.step_rates import StepRates
 from tests.unit.job_samples import request
 
 

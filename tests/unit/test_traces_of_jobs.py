@@ -15,13 +15,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from deployments.catalog import Catalog, ModelEntry
+from deployments.catalog.catalog import Catalog, ModelEntry
 from deployments.image_model import ImageModel
 from deployments.jobs.records import Claim
-from deployments.log_settings import TracingSettings
 from deployments.settings import SettingsError, load_settings
-from deployments.tracer import Tracer
-from deployments.traces import configure_traces, current_tracer, submit_spans, use_tracer
+from deployments.telemetry.log_settings import TracingSettings
+from deployments.telemetry.tracer import Tracer
+from deployments.telemetry.traces import configure_traces, current_tracer, submit_spans, use_tracer
 from serve.dispatch import Dispatcher
 from tests.unit.api_service import ApiService, api_service
 from tests.unit.loading_samples import save_folder
@@ -156,8 +156,8 @@ async def test_without_an_endpoint_nothing_is_traced(tmp_path, catalog):
 def test_without_an_endpoint_opentelemetry_is_not_imported():
     program = (
         "import sys\n"
-        "from deployments.log_settings import TracingSettings\n"
-        "from deployments.traces import configure_traces, submit_spans\n"
+        "from deployments.telemetry.log_settings import TracingSettings\n"
+        "from deployments.telemetry.traces import configure_traces, submit_spans\n"
         "configure_traces(TracingSettings(), 'x')\n"
         "with submit_spans({'some': 'model'}): pass\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
@@ -184,6 +184,6 @@ def test_all_processes_trace_the_same_share_of_jobs():
 
 
 def test_an_endpoint_without_the_packages_for_it_is_refused(monkeypatch):
-    monkeypatch.setattr("deployments.log_settings._EXPORTER", "no.such.package")
+    monkeypatch.setattr("deployments.telemetry.log_settings._EXPORTER", "no.such.package")
     with pytest.raises(SettingsError, match=r"tracing\.endpoint .*: .*pip install 'cyberimage\[tracing\]'"):
         load_settings({"tracing": {"endpoint": "http://collector:4318/v1/traces"}})

@@ -8,7 +8,7 @@ import pytest
 
 from deployments.backends import tracker_resources
 from deployments.settings import Settings, SettingsError, load_settings
-from deployments.tracker_settings import TrackerSettings, fingerprint
+from deployments.tracker.settings import TrackerSettings, fingerprint
 
 POSTGRESQL = "postgresql+asyncpg://cyberimage@db.example/cyberimage"
 

@@ -9,7 +9,7 @@ from ray.exceptions import RayActorError
 
 from deployments.jobs import rows
 from deployments.jobs.records import GenerationSettings, LoraChoice, Record
-from deployments.remote_tracker import TrackerUnavailableError, UnknownTrackerError, remote_tracker
+from deployments.tracker.remote import TrackerUnavailableError, UnknownTrackerError, remote_tracker
 from tests.unit.job_samples import LEASE, LIMIT, request
 
 NEW_FIELD = "loras"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from deployments.settings import WebhookSettings
-from deployments.webhook_urls import WebhookRefusedError, read_url, resolve
+from deployments.tracker.webhook_urls import WebhookRefusedError, read_url, resolve
 
 STRICT = WebhookSettings()
 

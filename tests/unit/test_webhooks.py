@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.job_tracker import JobTracker
 from deployments.jobs.outbox import WebhookState
 from deployments.jobs.store import JobStore
 from deployments.settings import WebhookSettings
-from deployments.webhooks import Courier
+from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.webhooks import Courier
 from tests.unit.api_service import api_service, sentence
 from tests.unit.job_samples import LIMIT, claimed, image, request
 from tests.unit.test_webhook_urls import answer_with

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from deployments.catalog import Catalog, load_catalog
+from deployments.catalog.catalog import Catalog, load_catalog
 from deployments.settings import load_settings
 
 _NEEDED_BESIDE_PIPELINES = ["*.json", "*.safetensors"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deployments.catalog import ModelEntry
+from deployments.catalog.catalog import ModelEntry
 from serve.api.errors import ApiError
 
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from deployments.catalog import UnknownModelError
+from deployments.catalog.catalog import UnknownModelError
 from deployments.jobs.records import JobState
-from deployments.retention import clear_jobs
+from deployments.tracker.retention import clear_jobs
 from serve.api.access import ADMINISTERS
 from serve.api.cyberimage import answers, control_examples, examples
 from serve.api.cyberimage.bodies import DoneAnswer

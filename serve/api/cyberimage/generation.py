@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Response, status
 
-from deployments.job_tracker import job_version
 from deployments.previews import MEDIA_TYPE as PREVIEW_TYPE
+from deployments.tracker.job_tracker import job_version
 from serve.api.access import CHANGES, READS, SUBMITS, Who
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.bodies import GenerateAnswer, GenerateBody, SettingsBody, StatusAnswer

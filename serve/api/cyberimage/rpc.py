@@ -12,9 +12,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deployments.catalog import UnknownModelError
+from deployments.catalog.catalog import UnknownModelError
 from deployments.jobs.exceptions import JobError
-from deployments.measuring import note_rejection
+from deployments.telemetry.measuring import note_rejection
 from serve.api.access import MAY_SUBMIT, READS, Who
 from serve.api.cyberimage import answers, examples, service
 from serve.api.cyberimage.bodies import GenerateBody, SettingsBody, StatusAnswer, Text

@@ -21,10 +21,10 @@ from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from deployments.catalog import UnknownModelError
+from deployments.catalog.catalog import UnknownModelError
 from deployments.jobs.exceptions import JobError
-from deployments.measuring import note_rejection
 from deployments.storage.base import StorageError
+from deployments.telemetry.measuring import note_rejection
 from deployments.version import package_version
 from serve.api.errors import ApiError, problem_of
 from serve.api.field_problems import describe_problems

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from deployments.catalog_file import (
+from deployments.catalog.file import (
     CatalogError,
     CatalogFile,
     ModelVariables,
@@ -21,8 +21,8 @@ from deployments.catalog_file import (
     read_model_variables,
     suggestion,
 )
-from deployments.catalog_limits import GuidanceLimits, SizeLimits, StepCacheLimits, StepLimits
-from deployments.catalog_loading import (
+from deployments.catalog.limits import GuidanceLimits, SizeLimits, StepCacheLimits, StepLimits
+from deployments.catalog.loading import (
     HUB_ID,
     ClassName,
     Loading,
@@ -31,10 +31,10 @@ from deployments.catalog_loading import (
     SchedulerChoice,
     pickle_problem,
 )
-from deployments.catalog_part import CatalogPart, Problem
-from deployments.catalog_pools import Pool, PoolName, member_problems
-from deployments.catalog_replicas import Replicas
-from deployments.catalog_tasks import ControlNet, ControlTask, ImageTask, control_tasks_of, tasks_of
+from deployments.catalog.part import CatalogPart, Problem
+from deployments.catalog.pools import Pool, PoolName, member_problems
+from deployments.catalog.replicas import Replicas
+from deployments.catalog.tasks import ControlNet, ControlTask, ImageTask, control_tasks_of, tasks_of
 
 __all__ = [
     "Catalog",
@@ -55,7 +55,7 @@ __all__ = [
     "load_catalog",
 ]
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
 BUILTIN_MODELS_VARIABLE = "CYBERIMAGE_BUILTIN_MODELS"
 
 _BUILTIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -9,8 +9,8 @@ from typing import Any, cast
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
-from deployments.job_tracker import JobTracker
 from deployments.jobs.exceptions import JobError
+from deployments.tracker.job_tracker import JobTracker
 
 FindTracker = Callable[[], ActorHandle[JobTracker]]
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
-from deployments.log_settings import LoggingSettings, LogLevel
+from deployments.telemetry.log_settings import LoggingSettings, LogLevel
 
 OWN_LOGGERS = ("serve", "deployments")
 APP_FILE, ERROR_FILE, MODEL_FILE = "app.log", "errors.log", "models.log"

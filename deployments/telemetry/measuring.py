@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from deployments import metrics
 from deployments.jobs.counts import QueueCounts
 from deployments.jobs.records import Claim
+from deployments.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 

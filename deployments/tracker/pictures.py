@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deployments.jobs.records import Image, Input, NewInput, Picture
-from deployments.tracker_part import TrackerPart
+from deployments.tracker.part import TrackerPart
 
 
 class TrackerPictures(TrackerPart):

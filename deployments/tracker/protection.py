@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from deployments.jobs.api_keys import ApiKey, NewKey
 from deployments.jobs.store_keys import StoreKeys
-from deployments.rate_windows import RateWindow, RateWindows
-from deployments.tracker_part import TrackerPart
+from deployments.tracker.part import TrackerPart
+from deployments.tracker.rate_windows import RateWindow, RateWindows
 
 
 class TrackerProtection(TrackerPart):

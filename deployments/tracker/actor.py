@@ -11,10 +11,10 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from deployments.job_tracker import JobTracker
-from deployments.log_settings import LoggingSettings
-from deployments.logs import configure_logs
-from deployments.tracker_settings import TrackerSettings, fingerprint
+from deployments.telemetry.log_settings import LoggingSettings
+from deployments.telemetry.logs import configure_logs
+from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.settings import TrackerSettings, fingerprint
 
 TRACKER_NAME = "job-tracker"
 TRACKER_NAMESPACE = "cyberimage"

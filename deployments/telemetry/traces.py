@@ -13,10 +13,10 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 from deployments.jobs.records import Claim
-from deployments.log_settings import TracingSettings
+from deployments.telemetry.log_settings import TracingSettings
 
 if TYPE_CHECKING:
-    from deployments.tracer import Tracer
+    from deployments.telemetry.tracer import Tracer
 
 _SPANS_OF_STAGES = {"encoding": "encode prompt", "denoising": "denoise", "decoding": "decode"}
 
@@ -31,7 +31,7 @@ def configure_traces(settings: TracingSettings, process: str) -> None:
         process: Which one this is.
     """
     if settings.endpoint is not None:
-        from deployments.tracer import Tracer, sending_to  # noqa: PLC0415 - it imports OpenTelemetry
+        from deployments.telemetry.tracer import Tracer, sending_to  # noqa: PLC0415 - it imports OpenTelemetry
 
         use_tracer(Tracer(sending_to(settings.endpoint), settings.sample_ratio, process))
 

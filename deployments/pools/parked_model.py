@@ -11,7 +11,7 @@ from deployments.engine.exceptions import ModelLoadError
 from deployments.engine.weights import Weights
 from deployments.image_model import ImageModel
 from deployments.model_loading import device_of
-from deployments.pool import NoRoomError
+from deployments.pools.pool import NoRoomError
 
 
 class ParkedModel(ImageModel):

@@ -12,20 +12,20 @@ from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
-from deployments import metrics
 from deployments.backends import open_tracker
-from deployments.catalog import ModelEntry, Pool
-from deployments.job_tracker import JobTracker
+from deployments.catalog.catalog import ModelEntry, Pool
 from deployments.jobs.records import Claim, JobPhase
 from deployments.live_settings import use_live_log_level
-from deployments.logs import configure_logs
-from deployments.measuring import ReplicaMeter, repeat
 from deployments.model_replica import announce_forever, announced_load
-from deployments.pool import ModelPool, Movable, Moved
+from deployments.pools.pool import ModelPool, Movable, Moved
+from deployments.pools.residency import Move, MoveKind, Place, Residency
 from deployments.progress import ProgressReporter
-from deployments.residency import Move, MoveKind, Place, Residency
 from deployments.settings import Settings
-from deployments.traces import configure_traces
+from deployments.telemetry import metrics
+from deployments.telemetry.logs import configure_logs
+from deployments.telemetry.measuring import ReplicaMeter, repeat
+from deployments.telemetry.traces import configure_traces
+from deployments.tracker.job_tracker import JobTracker
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class PoolReplica:
 
     def _open_model(self, model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTracker) -> PooledModel:
         """A model of the pool, not loaded yet."""
-        from deployments.parked_model import ParkedModel  # noqa: PLC0415 - it imports torch
+        from deployments.pools.parked_model import ParkedModel  # noqa: PLC0415 - it imports torch
 
         return ParkedModel.opened(model_id, entry, settings, tracker)
 

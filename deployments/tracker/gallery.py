@@ -11,7 +11,7 @@ from deployments.jobs.lineage import Lineage
 from deployments.jobs.records import Image, PictureKind
 from deployments.jobs.store_gallery import StoreGallery
 from deployments.jobs.upkeep import BegunJob, FileBatch
-from deployments.tracker_part import TrackerPart
+from deployments.tracker.part import TrackerPart
 
 
 class TrackerGallery(TrackerPart):

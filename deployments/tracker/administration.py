@@ -8,9 +8,9 @@ from deployments.jobs.administration import Removable, RetentionLimits
 from deployments.jobs.audit import AuditPage
 from deployments.jobs.records import JobState
 from deployments.jobs.store_administration import StoreAdministration
-from deployments.log_settings import LogLevel
-from deployments.logs import set_log_level
-from deployments.tracker_part import TrackerPart
+from deployments.telemetry.log_settings import LogLevel
+from deployments.telemetry.logs import set_log_level
+from deployments.tracker.part import TrackerPart
 
 
 class TrackerAdministration(TrackerPart):

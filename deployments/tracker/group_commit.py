@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from deployments.logs import about_nobody
+from deployments.telemetry.logs import about_nobody
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")

@@ -20,7 +20,7 @@ from deployments.jobs.store import JobStore
 from deployments.jobs.views import JobView
 from deployments.moments import iso_utc
 from deployments.settings import WebhookSettings
-from deployments.webhook_urls import WebhookRefusedError, host_of, read_url, resolve
+from deployments.tracker.webhook_urls import WebhookRefusedError, host_of, read_url, resolve
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ import logging
 from contextlib import suppress
 from datetime import timedelta
 
-from deployments.job_tracker import JobTracker
 from deployments.jobs.administration import Removable, RetentionLimits
 from deployments.jobs.records import JobState
 from deployments.settings import RetentionSettings
 from deployments.storage.base import Storage
 from deployments.storage.thumbnails import delete_image_files
+from deployments.tracker.job_tracker import JobTracker
 
 logger = logging.getLogger(__name__)
 

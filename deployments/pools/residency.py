@@ -1,7 +1,7 @@
 """Who is on the device: which model of a pool comes in next, and which leaves for it.
 
 Models come in by the age of their oldest waiting job, so each has its turn; the least recently used leaves, and none
-while one of its jobs is at work. All of it is bookkeeping: :mod:`deployments.pool` does what is decided here.
+while one of its jobs is at work. All of it is bookkeeping: :mod:`deployments.pools.pool` does what is decided here.
 """
 
 from __future__ import annotations

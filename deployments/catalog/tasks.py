@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from deployments.catalog_loading import HUB_ID, absolute_path, pickle_problem
-from deployments.catalog_part import CatalogPart
+from deployments.catalog.loading import HUB_ID, absolute_path, pickle_problem
+from deployments.catalog.part import CatalogPart
 
 ImageTask = Literal["image2image", "inpaint"]
 ControlTask = Literal["text2image", "image2image", "inpaint"]

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from pydantic import ByteSize
 
-from deployments.logs import about, about_nobody
-from deployments.residency import Move, MoveKind, Residency, Ticket
+from deployments.pools.residency import Move, MoveKind, Residency, Ticket
+from deployments.telemetry.logs import about, about_nobody
 
 
 class PoolMemoryError(Exception):

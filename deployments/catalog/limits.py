@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from deployments.catalog_part import CatalogPart
+from deployments.catalog.part import CatalogPart
 
 MOST_STEPS = 1000
 

@@ -12,9 +12,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from deployments.changes import ChangeLog, Changes
-from deployments.deadline_timer import DeadlineTimer
-from deployments.group_commit import GroupCommit
 from deployments.jobs.api_keys import NO_LIMITS, KeyLimits
 from deployments.jobs.backoff import Backoff
 from deployments.jobs.counts import DetailedCounts, QueueCounts
@@ -34,21 +31,24 @@ from deployments.jobs.records import (
 from deployments.jobs.store import Clock, JobStore, utc_now
 from deployments.jobs.views import JobView
 from deployments.jobs.wakeups import Wakeups
-from deployments.measuring import note_queue, repeat
 from deployments.model_loads import ModelLoads
 from deployments.model_state import ModelConditions
 from deployments.previews import Previews
-from deployments.rate_windows import RateWindows
 from deployments.settings import WebhookSettings
-from deployments.step_rates import StepRates
-from deployments.tracker_administration import TrackerAdministration
-from deployments.tracker_choices import ModelChoices, TrackerChoices
-from deployments.tracker_gallery import TrackerGallery
-from deployments.tracker_models import TrackerModels
-from deployments.tracker_pictures import TrackerPictures
-from deployments.tracker_protection import TrackerProtection
-from deployments.tracker_settings import TrackerSettings, fingerprint
-from deployments.webhooks import Courier
+from deployments.telemetry.measuring import note_queue, repeat
+from deployments.tracker.administration import TrackerAdministration
+from deployments.tracker.changes import ChangeLog, Changes
+from deployments.tracker.choices import ModelChoices, TrackerChoices
+from deployments.tracker.deadline_timer import DeadlineTimer
+from deployments.tracker.gallery import TrackerGallery
+from deployments.tracker.group_commit import GroupCommit
+from deployments.tracker.models import TrackerModels
+from deployments.tracker.pictures import TrackerPictures
+from deployments.tracker.protection import TrackerProtection
+from deployments.tracker.rate_windows import RateWindows
+from deployments.tracker.settings import TrackerSettings, fingerprint
+from deployments.tracker.step_rates import StepRates
+from deployments.tracker.webhooks import Courier
 
 logger = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, ByteSize, Field
 from pydantic_core import PydanticCustomError
 
-from deployments.catalog_file import suggestion
-from deployments.catalog_loading import Loading
-from deployments.catalog_part import CatalogPart, Problem
-from deployments.catalog_replicas import Replicas
+from deployments.catalog.file import suggestion
+from deployments.catalog.loading import Loading
+from deployments.catalog.part import CatalogPart, Problem
+from deployments.catalog.replicas import Replicas
 
 if TYPE_CHECKING:
-    from deployments.catalog import ModelEntry
+    from deployments.catalog.catalog import ModelEntry
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from deployments.catalog_part import CatalogPart
+from deployments.catalog.part import CatalogPart
 
 
 class Replicas(CatalogPart):

@@ -1,0 +1,1 @@
+"""Several models in one replica, which take turns on its GPU."""

@@ -1,0 +1,1 @@
+"""What operators are told: log lines, metrics and traces."""
