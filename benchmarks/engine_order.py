@@ -112,7 +112,7 @@ def _serve_together(load: Sequence[Arrival], cost: Callable[[int], float]) -> np
             index, arrival = coming.pop(0)
             generation = Generation(arrival.request)
             generation.waiting_call = _call(_rows(arrival.request))
-            generation.arrival = policy.denoising_forwards
+            generation.arrival = arrival.at
             waiting[generation] = index
         group = policy.choose(list(waiting))
         assert group is not None

@@ -154,7 +154,6 @@ class Engine:
         if arrival is None or self._stopping:
             return
         self._generations.append(arrival)
-        arrival.arrival = self._policy.denoising_forwards
         if arrival.is_cancelled:
             arrival.abort(GenerationCancelledError())
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -32,8 +33,9 @@ class Generation:
         future: Of the picture, of shape (height, width, 3), with values in 0..1.
         waiting_call: The module call at which it is paused, if it is.
         turn: Rises with every pause; the lowest has waited longest.
-        arrival: Denoising forwards that the engine had run when it came.
-        lost: Denoising forwards that later ones had while it waited for one.
+        arrival: When it came, in seconds of a clock that all images share.
+        size: Seconds that its steps take alone; 0 until that is known.
+        lost: Seconds of steps that small ones took when it was its turn.
         steps_done: Denoising steps so far.
         passes: What it keeps of its passes through denoisers, by denoiser and place in the step.
         calls_in_step: Denoiser calls since the last step ended.
@@ -42,8 +44,9 @@ class Generation:
 
     def __init__(self, request: ImageRequest) -> None:
         self.request = request
-        self.arrival = 0
-        self.lost = 0
+        self.arrival = time.monotonic()
+        self.size = 0.0
+        self.lost = 0.0
         self.future: Future[Picture] = Future()
         self.future.set_running_or_notify_cancel()
         self.waiting_call: Call | None = None

@@ -10,12 +10,15 @@ from deployments.engine.costs import ForwardCosts, name_of
 from deployments.engine.exactness import ExactWidths
 from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call
+from deployments.engine.head_starts import HeadStarts
 from deployments.engine.stages import Stage, stage_of
 
-LOSS = 2
-"""Remaining steps that a denoising forward outweighs which an image lost to a later one."""
-PRIORITY_HEAD_START = 200_000
-"""Remaining steps that a priority class is worth."""
+SMALL = 0.1
+"""The share of an image's size up to which another is so small that it may go first whenever it comes."""
+MOST_LOST = 0.5
+"""The share of its own size that an image loses to small ones at most."""
+CLASS_HEAD_START_SECONDS = 3600.0
+"""How much earlier a class of priority counts as having come than the one below it."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,13 @@ class Group:
 
 
 class Policy:
-    """Fewest remaining steps first, where nobody lost much to later ones; an image that agrees with nobody blocks none.
+    """First come, first served, with head starts for short images; an image that agrees with nobody blocks none.
 
-    An image with ``r`` steps left that lost ``l`` forwards to images that came later has the rank ``r - 2 l``; the
-    lowest goes first, and of equals the one that came first. So a short job overtakes long ones, but they delay nobody
-    by more than half of its own steps over first come, first served: there is no starving, and no longer tail.
-    A class of priority counts as a head start. (Shortest remaining processing time: Schrage, 1968,
-    https://doi.org/10.1287/opre.16.3.687.)
+    What is left of an image decides about its head start (:class:`HeadStarts`), so the nearly done are finished, the
+    short overtake the long that came shortly before, and who has waited for long is overtaken no more: there is no
+    starving, and no longer tail. A class of priority is a head start as well. Besides, an image may go before one
+    that is ten times its size however long that has waited, as a few steps among many are: a crowd of long ones would
+    hold it up for many times what it takes. Nobody loses more than half of its own time to such.
 
     Encoding and decoding happen between denoising forwards, and may together take as long as one of those, so that an
     image that runs is never held up by more than a step.
@@ -56,7 +59,7 @@ class Policy:
         exact_rows: Rows of the denoising forwards that decide about a deterministic image's bytes.
 
     Attributes:
-        denoising_forwards: How many there have been.
+        head_starts: Of images, by what is left of them.
         exact_widths: How many rows the forwards of deterministic images may have.
     """
 
@@ -66,8 +69,8 @@ class Policy:
         self._widest_calls: dict[str, int] = {}
         self._step_seconds = 0.0
         self._aside_seconds = 0.0
-        self.denoising_forwards = 0
         self._groups = groups
+        self.head_starts = HeadStarts()
         self.exact_widths = ExactWidths(exact_rows, self.most_rows)
 
     @property
@@ -81,32 +84,29 @@ class Policy:
         Args:
             waiting: Images with a waiting call.
         """
-        ranked = sorted(waiting, key=_rank)
-        denoising = [generation for generation in ranked if _stage(generation) is Stage.DENOISING]
-        aside = self._choose_aside([generation for generation in ranked if generation not in denoising])
+        denoising = [generation for generation in waiting if _stage(generation) is Stage.DENOISING]
+        aside = self._choose_aside([generation for generation in waiting if generation not in denoising])
         if aside is not None and (not denoising or self._may_step_aside(aside)):
             return aside
-        return self._group(denoising) if denoising else None
+        return self._group(self._in_order(denoising)) if denoising else None
 
     def note_lost(self, group: Group, waiting: Sequence[Generation]) -> None:
-        """Take note of a denoising forward that images got before others that came earlier and wait for one as well.
+        """Take note of a denoising forward that small images had before the one whose turn it was.
 
         Args:
             group: That is served.
             waiting: As they were given to :meth:`choose`.
         """
-        latest = max(generation.arrival for generation in group.generations)
         if _stage(group.generations[0]) is not Stage.DENOISING:
             return
-        for generation in waiting:
-            if generation.arrival < latest and generation not in group.generations:
-                generation.lost += _stage(generation) is Stage.DENOISING
+        first = min((each for each in waiting if _stage(each) is Stage.DENOISING), key=self._turn)
+        if first not in group.generations:
+            first.lost += self._step_seconds_of(group.generations[0])
 
     def note(self, calls: Sequence[Call], padded_rows: int | None, seconds: float) -> None:
         """Take note of a forward that ran, and of what it cost."""
         self._costs.note(name_of(calls[0]), padded_rows or sum(call.rows for call in calls), seconds)
         if stage_of(calls[0].target) is Stage.DENOISING:
-            self.denoising_forwards += 1
             self._step_seconds = seconds
             self._aside_seconds = 0.0
         else:
@@ -116,7 +116,39 @@ class Policy:
         """Encoding first: it is short, and lets an image join the next step."""
         encoding = [generation for generation in waiting if _stage(generation) is Stage.ENCODING]
         chosen = encoding or waiting
-        return self._group(chosen) if chosen else None
+        return self._group(sorted(chosen, key=self._turn)) if chosen else None
+
+    def _in_order(self, denoising: Sequence[Generation]) -> list[Generation]:
+        """Small ones, if they may go before the one whose turn it is, and then everybody by turn."""
+        for generation in denoising:
+            if not generation.size:
+                generation.size = generation.steps_left * self._step_seconds_of(generation)
+                self.head_starts.note(generation.size)
+        by_turn = sorted(denoising, key=self._turn)
+        first = by_turn[0]
+        if first.lost >= MOST_LOST * first.size:
+            return by_turn
+        small = [
+            each
+            for each in by_turn
+            if self._seconds_left(each) <= SMALL * first.size and each.request.priority >= first.request.priority
+        ]
+        return [*sorted(small, key=self._seconds_left), *(each for each in by_turn if each not in small)]
+
+    def _turn(self, generation: Generation) -> tuple[float, int]:
+        """When it counts as having come; the lowest goes first."""
+        head_start = self.head_starts.of(self._seconds_left(generation))
+        head_start += CLASS_HEAD_START_SECONDS * generation.request.priority
+        return generation.arrival - head_start, generation.turn
+
+    def _seconds_left(self, generation: Generation) -> float:
+        return generation.steps_left * self._step_seconds_of(generation)
+
+    def _step_seconds_of(self, generation: Generation) -> float:
+        """What a step of it takes alone, as far as is known."""
+        if _stage(generation) is not Stage.DENOISING:
+            return self._step_seconds
+        return self._costs.expected(_name(generation), _rows(generation)) or self._step_seconds or 1.0
 
     def _may_step_aside(self, group: Group) -> bool:
         rows = sum(call.rows for call in group.calls)
@@ -171,11 +203,6 @@ def _fill(ranked: list[Generation], most_rows: int) -> list[Generation]:
             chosen.append(generation)
             rows += _rows(generation)
     return chosen
-
-
-def _rank(generation: Generation) -> tuple[int, int, int]:
-    head_start = LOSS * generation.lost + PRIORITY_HEAD_START * generation.request.priority
-    return generation.steps_left - head_start, generation.arrival, generation.turn
 
 
 def _stage(generation: Generation) -> Stage | None:

@@ -1,4 +1,4 @@
-"""Short jobs go first, nobody starves, nobody is blocked, and running images wait for others no longer than a step."""
+"""Short images overtake long ones, nobody starves or is blocked, and running images wait for others a step at most."""
 
 import torch
 
@@ -6,7 +6,7 @@ from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import name_of
 from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call, read_call
-from deployments.engine.policy import LOSS, Group, Policy
+from deployments.engine.policy import CLASS_HEAD_START_SECONDS, MOST_LOST, Group, Policy
 from deployments.engine.request import ImageRequest
 from tests.unit.forward_costs import FixedCosts
 
@@ -40,7 +40,7 @@ def encode_call() -> Call:
     return read_call(ENCODE, "Autoencoder", (torch.ones(1, 4),), {})
 
 
-def generation(steps: int = 10, call: Call | None = None, arrival: int = 0, **changes) -> Generation:
+def generation(steps: int = 10, call: Call | None = None, arrival: float = 0.0, **changes) -> Generation:
     made = Generation(ImageRequest("a ring", steps, 3.0, 64, 64, 1, **changes))
     made.waiting_call = call or step_call()
     made.arrival = arrival
@@ -74,21 +74,30 @@ class TestOrder:
         nearly_done.steps_done = 48
         assert choose(policy(worth_joining=False), short, nearly_done).generations == [nearly_done]
 
+    def test_who_has_waited_long_is_not_overtaken_by_somewhat_shorter_ones(self):
+        waiting, shorter = generation(20), generation(16, arrival=1000.0)
+        assert choose(policy(worth_joining=False), shorter, waiting).generations == [waiting]
+
     def test_a_higher_priority_goes_before_fewer_steps(self):
         urgent, short = generation(50, priority=1), generation(1)
         assert choose(policy(worth_joining=False), short, urgent).generations == [urgent]
 
+    def test_no_priority_starves_a_lower_one(self):
+        patient, urgent = generation(50), generation(50, priority=1, arrival=CLASS_HEAD_START_SECONDS + 1)
+        assert choose(policy(worth_joining=False), urgent, patient).generations == [patient]
+
     def test_an_endless_stream_of_short_jobs_starves_nobody(self):
-        chooser, steps = policy(worth_joining=False), 20
-        victim = generation(steps)
-        forwards = 0
+        chooser, seconds_a_step = policy(worth_joining=False), 2.0
+        victim = generation(20)
+        now = 0.0
         while victim.steps_left:
-            forwards += 1
-            waiting = [victim, generation(1, arrival=forwards)]
+            waiting = [victim, generation(1, arrival=now)]
             group = choose(chooser, *waiting)
             chooser.note_lost(group, waiting)
             victim.steps_done += victim in group.generations
-        assert steps < forwards <= steps + steps / LOSS
+            now += seconds_a_step
+        longest_head_start = chooser.head_starts.of(0.0)
+        assert victim.size < now <= (1 + MOST_LOST) * victim.size + longest_head_start + seconds_a_step
 
     def test_a_short_job_overtakes_long_ones_however_long_these_have_run(self):
         chooser = policy(worth_joining=False)
@@ -97,15 +106,23 @@ class TestOrder:
             group = choose(chooser, *(each for each in crowd if each.steps_left))
             chooser.note_lost(group, crowd)
             group.generations[0].steps_done += 1
-        newcomer = generation(4, arrival=351)
+        newcomer = generation(4, arrival=702.0)
         assert choose(chooser, crowd[-1], newcomer).generations == [newcomer]
 
-    def test_only_those_who_came_earlier_and_wait_for_a_step_lose_one(self):
+    def test_a_long_one_lets_small_ones_go_first_for_half_of_its_own_time(self):
         chooser = policy(worth_joining=False)
-        earlier, later, decoding = generation(50), generation(50, arrival=9), generation(1, decode_call())
-        chooser.note_lost(Group([generation(4, arrival=5)]), [earlier, later, decoding])
-        chooser.note_lost(Group([generation(4, encode_call(), arrival=5)]), [earlier])
-        assert (earlier.lost, later.lost, decoding.lost) == (1, 0, 0)
+        long, small = generation(50), generation(2, arrival=1000.0)
+        assert choose(chooser, long, small).generations == [small]
+        long.lost = MOST_LOST * long.size
+        assert choose(chooser, long, small).generations == [long]
+
+    def test_only_the_one_whose_turn_it_is_loses_by_a_step_of_another(self):
+        chooser = policy(worth_joining=False)
+        first, later, decoding = generation(50), generation(50, arrival=9), generation(1, decode_call())
+        chooser.note_lost(Group([generation(4, arrival=5)]), [first, later, decoding])
+        chooser.note_lost(Group([generation(4, encode_call(), arrival=5)]), [first])
+        chooser.note_lost(Group([first]), [first, later])
+        assert (first.lost, later.lost, decoding.lost) == (2.0, 0.0, 0.0)
 
     def test_of_equals_the_first_to_come_goes_first(self):
         second, first = generation(10, arrival=1), generation(10)
