@@ -66,12 +66,13 @@ export class Card {
     this.#slot("without").hidden = !negative_prompt;
   }
 
-  #showProgress({ status, progress = {} }) {
+  #showProgress(job) {
     const bar = this.element.querySelector("progress");
-    bar.hidden = isTerminal(status);
-    if (status === "processing" && progress.step && progress.total_steps) {
-      bar.max = progress.total_steps;
-      bar.value = progress.step;
+    bar.hidden = isTerminal(job.status);
+    const [done, whole] = job.status === "processing" ? howFar(job) : [0, 0];
+    if (done && whole) {
+      bar.max = whole;
+      bar.value = Math.min(done, whole);
     } else {
       bar.removeAttribute("value");
     }
@@ -198,14 +199,26 @@ function onPlainClick(link, listener) {
   });
 }
 
-function stateWords({ status, progress = {}, queue_position, eta_seconds }) {
+/** What is done, and of how much: seconds of the model's load, or steps. */
+function howFar({ progress = {}, loading }) {
+  if (progress.loading_model) return [loading?.seconds ?? 0, loading?.usual_seconds ?? 0];
+  return [progress.step, progress.total_steps];
+}
+
+function loadingWords(loading) {
+  if (!loading) return "Loading the model";
+  const usually = loading.usual_seconds ? `, usually ${Math.ceil(loading.usual_seconds)} s` : "";
+  return `Loading the model for ${Math.floor(loading.seconds)} s${usually}`;
+}
+
+function stateWords({ status, progress = {}, queue_position, eta_seconds, loading }) {
   const words = [STATE_WORDS[status] ?? status];
   if (status === "pending" && queue_position !== undefined && queue_position !== null) {
     words.push(`position ${queue_position}`);
   }
   if (status === "processing") {
     if (progress.saving) words[0] = "Saving";
-    else if (progress.loading_model) words[0] = "Loading the model";
+    else if (progress.loading_model) words[0] = loadingWords(loading);
     else if (progress.step) words.push(`step ${progress.step} of ${progress.total_steps}`);
   }
   if (eta_seconds > 0 && !isTerminal(status)) words.push(`about ${Math.ceil(eta_seconds)} s`);

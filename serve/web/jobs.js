@@ -7,6 +7,7 @@ import { forgetJob, storedJobs, storeJob, whenJobsChangeElsewhere } from "./stor
 
 const POLL_MS = 400;
 const HIDDEN_POLL_MS = 3000;
+const LOADING_POLL_MS = 1000; // how far a model is loaded does not come by itself
 const LONGEST_PAUSE_MS = 5000;
 const STREAMED_POLL_MS = 15_000; // while news come by themselves, asking is only a safety net
 
@@ -131,6 +132,10 @@ class Job {
     return isTerminal(this.#last.status);
   }
 
+  get #isLoading() {
+    return this.#last.progress?.loading_model === true;
+  }
+
   wake() {
     this.#wake();
   }
@@ -149,7 +154,8 @@ class Job {
 
   #pollInterval() {
     if (document.hidden) return HIDDEN_POLL_MS;
-    return this.#stream.isLive ? STREAMED_POLL_MS : POLL_MS;
+    if (!this.#stream.isLive) return POLL_MS;
+    return this.#isLoading ? LOADING_POLL_MS : STREAMED_POLL_MS;
   }
 
   async #send() {
@@ -167,7 +173,7 @@ class Job {
     if (name === "state" || name === "end") this.#show(data);
     else if (name === "preview") this.#show({ ...this.#last, preview: data.image });
     else if (name === "progress") this.#show(progressed(this.#last, data));
-    if (this.#hasEnded) this.wake();
+    if (this.#hasEnded || this.#isLoading) this.wake();
   }
 
   /**

@@ -84,11 +84,18 @@ class FakeService:
     def newest(self) -> dict[str, Any]:
         return list(self.jobs.values())[-1]
 
+    def load(self, job: dict[str, Any], seconds: float, usual_seconds: float | None) -> None:
+        is_news = job.get("loading") is None
+        job |= {"status": "processing", "queue_position": None}
+        job["loading"] = {"seconds": seconds, "usual_seconds": usual_seconds}
+        job["progress"]["loading_model"] = True
+        if is_news:
+            self.tell("state", job)
+
     def step(self, job: dict[str, Any], step: int) -> None:
         was = job["status"]
-        job["status"] = "processing"
-        job["queue_position"] = None
-        job["progress"] |= {"generating": True, "step": step}
+        job |= {"status": "processing", "queue_position": None, "loading": None}
+        job["progress"] |= {"loading_model": False, "generating": True, "step": step}
         job["preview"] = f"/api/jobs/{job['id']}/preview"
         job["eta_seconds"] = 3.2
         if was != "processing":

@@ -38,6 +38,17 @@ def test_prompt_becomes_a_picture(page: Page, service: FakeService) -> None:
     expect(page.locator("#announcement")).to_have_text("A picture is ready")
 
 
+def test_a_job_tells_how_far_its_model_is_loaded(page: Page, service: FakeService) -> None:
+    card = submit(page)
+    service.load(service.newest, 3.4, None)
+    expect(card.locator(".state")).to_have_text("Loading the model for 3 s")
+    service.load(service.newest, 9.5, 19.0)
+    expect(card.locator(".state")).to_have_text("Loading the model for 9 s, usually 19 s")
+    assert card.locator("progress").evaluate("bar => bar.value / bar.max") == 0.5
+    service.step(service.newest, 5)
+    expect(card.locator(".state")).to_contain_text("Generating, step 5 of 20")
+
+
 def test_seed_keeps_all_its_digits(page: Page, service: FakeService) -> None:
     card = submit(page)
     service.complete(service.newest)
