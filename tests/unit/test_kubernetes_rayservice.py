@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from deployments.backends import tracker_resources
-from deployments.catalog import Catalog, load_catalog
+from deployments.catalog.catalog import Catalog, load_catalog
 from deployments.settings import Settings, load_settings
 from serve.app import model_options
 from tests.unit.manifests import (
@@ -259,6 +259,13 @@ class TestProduction:
 
         assert spec["upgradeStrategy"] == {"type": "NewCluster"}
         assert spec["rayClusterDeletionDelaySeconds"] > longest
+
+    def test_pods_that_go_have_time_for_their_longest_job(self) -> None:
+        longest = max(entry.replicas.graceful_shutdown_timeout_s for entry in catalog("production").models.values())
+        for name, group in ray_groups("production").items():
+            if name != "head":
+                drain = float(environment(ray_container(group))["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"]["value"])
+                assert longest < drain < group["template"]["spec"]["terminationGracePeriodSeconds"], name
 
     def test_pods_come_and_go_with_the_load(self) -> None:
         cluster = ray_service("production")["rayClusterConfig"]
