@@ -6,18 +6,18 @@ import logging
 import re
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.logs import about
+from deployments.telemetry.logs import about
 from serve.api.problems import Problem, answer_problem, path_in_app
 
 logger = logging.getLogger(__name__)
 
-_READING = ("GET", "HEAD", "OPTIONS")
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # An answer that is a page brings a policy of its own.
 _HEADERS = {
@@ -69,7 +69,7 @@ class RequestHeaders:
                 await self.app(scope, receive, send_with_headers)
             finally:
                 # The path alone: a query may hold the signature of a link.
-                level = logging.DEBUG if scope["method"] in _READING else logging.INFO
+                level = logging.INFO if status >= HTTPStatus.BAD_REQUEST else logging.DEBUG
                 seconds = time.monotonic() - began
                 logger.log(
                     level, "%s %r was answered with %d in %.3f s", scope["method"], scope["path"], status, seconds

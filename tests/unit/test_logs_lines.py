@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from deployments.jobs.api_keys import NO_LIMITS
-from deployments.log_settings import LoggingSettings
-from deployments.logs import JsonLines, TextLines, about, about_nobody, configure_logs, set_log_level
+from deployments.telemetry.log_settings import LoggingSettings
+from deployments.telemetry.logs import JsonLines, TextLines, about, about_nobody, configure_logs, set_log_level
 from serve.dispatch import Dispatcher
 from serve.intake import Intake
 from tests.unit.api_service import PROMPT, api_service
@@ -121,7 +121,7 @@ class TestRequests:
             answer = await service.http.post(
                 "/api/generate", json={"model_id": "shapes", "prompt": PROMPT}, headers={"X-Request-ID": "r-1"}
             )
-        submitted, answered = [line for line in lines() if line["level"] == "INFO" and "request_id" in line]
+        submitted, answered = [line for line in lines() if "request_id" in line]
 
         assert submitted["message"] == "A job was submitted"
         assert (submitted["request_id"], submitted["job_id"]) == ("r-1", answer.json()["job_id"])
@@ -129,13 +129,15 @@ class TestRequests:
         assert answered["request_id"] == "r-1"
         assert answered["message"].startswith("POST '/api/generate' was answered with 200 in ")
 
-    async def test_reading_is_logged_only_where_everything_is(self, lines, tmp_path):
+    async def test_what_went_well_is_logged_only_where_everything_is(self, lines, tmp_path):
         async with api_service(tmp_path) as service:
             await service.http.get("/api/models")
             set_log_level("INFO")
             await service.http.get("/api/models")
+            await service.http.get("/api/nothing")
 
-        assert [line["message"][:17] for line in lines() if "request_id" in line] == ["GET '/api/models'"]
+        told = [line["message"].split(" in ")[0] for line in lines() if "request_id" in line]
+        assert told == ["GET '/api/models' was answered with 200", "GET '/api/nothing' was answered with 404"]
 
     async def test_prompts_and_queries_are_in_no_line(self, lines, tmp_path):
         async with api_service(tmp_path) as service:
