@@ -18,7 +18,7 @@ run: $(VENV)/.ready-to-run ## install what is missing and serve on http://127.0.
 
 test: $(VENV)/.ready-to-test ## install what is missing and run every test
 ifeq ($(ARGS),)
-	@failed=0; $(UNIT_TESTS) || failed=1; $(BIN)/pytest --ignore tests/unit || failed=1; exit $$failed
+	@failed=0; $(UNIT_TESTS) || failed=1; scripts/test-services $(BIN)/pytest || failed=1; exit $$failed
 else
 	@$(BIN)/pytest $(ARGS)
 endif

@@ -42,6 +42,9 @@ class Role(StrEnum):
 class ServedCluster:
     """A Ray cluster of one machine that serves the application of a configuration file.
 
+    Attributes:
+        ray_dir: Where Ray has its sockets and logs.
+
     Args:
         folder: For the configuration file, the log, and the data.
         settings: Arguments of the application besides ``data_dir``.
@@ -65,7 +68,7 @@ class ServedCluster:
         self._process: subprocess.Popen[bytes] | None = None
         self._sessions: set[int] = set()
         # The paths of Ray's sockets must be short.
-        self._ray_dir = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+        self.ray_dir = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         self._config = folder / "serve_config.yaml"
         self._configure(settings)
 
@@ -79,12 +82,12 @@ class ServedCluster:
         environment = {
             **os.environ,
             "RAY_ADDRESS": "local",
-            "RAY_TMPDIR": str(self._ray_dir),
+            "RAY_TMPDIR": str(self.ray_dir),
             "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
             "RAY_USAGE_STATS_ENABLED": "0",
             # What the control store knows outlives it.
             "RAY_gcs_storage": "rocksdb",
-            "RAY_gcs_storage_path": str(self._ray_dir / f"gcs-{len(self._sessions)}"),
+            "RAY_gcs_storage_path": str(self.ray_dir / f"gcs-{len(self._sessions)}"),
             **self._environment,
         }
         command = [*self._prefix, _SERVE, "run", str(self._config)]
@@ -93,19 +96,18 @@ class ServedCluster:
     def redeploy(self, settings: Mapping[str, Any]) -> None:
         """Deploy the application with other settings to the running cluster; returns when that was accepted."""
         self._configure(settings)
-        (dashboard,) = [process for process in self._processes() if "dashboard/dashboard.py" in _title(process)]
-        port = next(part.removeprefix("--port=") for part in dashboard.cmdline() if part.startswith("--port="))
-        command = [_SERVE, "deploy", str(self._config), "--address", f"http://127.0.0.1:{port}"]
-        # Ray wrote a token for its own clusters; other shells must be told to send it.
-        done = subprocess.run(
-            command,
-            cwd=PROJECT,
-            env={**os.environ, "RAY_AUTH_MODE": "token"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = self._ask_ray_serve("deploy", str(self._config))
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def wait_for_replicas(self) -> None:
+        """Wait until each deployment has the replicas that it should have."""
+
+        def has_all() -> bool:
+            answer = self._ask_ray_serve("status")
+            deployments = yaml.safe_load(answer.stdout)["applications"]["cyberimage"]["deployments"]
+            return all(each["status"] == "HEALTHY" for each in deployments.values())
+
+        wait_for_condition(has_all, timeout=START_SECONDS, retry_interval_ms=500)
 
     def stop(self) -> None:
         """Stop it as an operator does, and forget all but its data."""
@@ -114,7 +116,7 @@ class ServedCluster:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
         self.kill_everything()
-        shutil.rmtree(self._ray_dir, ignore_errors=True)
+        shutil.rmtree(self.ray_dir, ignore_errors=True)
 
     def kill_everything(self) -> None:
         """Kill every one of its processes at once, as a power cut does."""
@@ -148,6 +150,19 @@ class ServedCluster:
     def log(self) -> str:
         """What it has printed."""
         return (self.folder / "log").read_text(errors="replace")
+
+    def _ask_ray_serve(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        (dashboard,) = [process for process in self._processes() if "dashboard/dashboard.py" in _title(process)]
+        port = next(part.removeprefix("--port=") for part in dashboard.cmdline() if part.startswith("--port="))
+        # Ray wrote a token for its own clusters; other shells must be told to send it.
+        return subprocess.run(
+            [_SERVE, command, *arguments, "--address", f"http://127.0.0.1:{port}"],
+            cwd=PROJECT,
+            env={**os.environ, "RAY_AUTH_MODE": "token"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def _begin(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:

@@ -8,7 +8,7 @@ import ray
 from ray import serve
 from ray._common.test_utils import wait_for_condition
 
-from deployments.tracker_actor import TRACKER_NAME, TRACKER_NAMESPACE
+from deployments.tracker.actor import TRACKER_NAME, TRACKER_NAMESPACE
 from models.training.judge import Verdict
 from tests.service import APP_NAME, WAIT_SECONDS, judged
 
