@@ -5,8 +5,6 @@ PORT ?= 8000
 CYBERIMAGE_DATA_DIR ?= data
 VENV := .venv
 BIN := $(VENV)/bin
-# Two processes with a thread each: with more threads they would wait for each other.
-UNIT_TESTS = OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 
@@ -18,13 +16,13 @@ run: $(VENV)/.ready-to-run ## install what is missing and serve on http://127.0.
 
 test: $(VENV)/.ready-to-test ## install what is missing and run every test
 ifeq ($(ARGS),)
-	@failed=0; $(UNIT_TESTS) || failed=1; scripts/test-services $(BIN)/pytest || failed=1; exit $$failed
+	@scripts/test-all $(BIN)/pytest
 else
 	@$(BIN)/pytest $(ARGS)
 endif
 
 test-unit: $(VENV)/.ready-to-test ## run the fast tests only
-	@$(UNIT_TESTS) $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses 2 --dist loadfile $(ARGS)
 
 fuzz: $(VENV)/.ready-to-test ## send 10,000 requests and more, made from the OpenAPI document, right and wrong ones
 	@$(BIN)/pip install --quiet --constraint constraints.txt schemathesis && $(BIN)/python -m benchmarks.fuzz_api $(ARGS)
