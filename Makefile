@@ -5,6 +5,8 @@ PORT ?= 8000
 CYBERIMAGE_DATA_DIR ?= data
 VENV := .venv
 BIN := $(VENV)/bin
+# Two processes with a thread each: with more threads they would wait for each other.
+SIDE_BY_SIDE = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 
@@ -16,13 +18,14 @@ run: $(VENV)/.ready-to-run ## install what is missing and serve on http://127.0.
 
 test: $(VENV)/.ready-to-test ## install what is missing and run every test
 ifeq ($(ARGS),)
-	@scripts/test-all $(BIN)/pytest
+	@failed=0; $(SIDE_BY_SIDE) tests/unit tests/browser || failed=1; \
+	    $(BIN)/pytest tests/clients tests/cluster tests/chaos || failed=1; exit $$failed
 else
 	@$(BIN)/pytest $(ARGS)
 endif
 
 test-unit: $(VENV)/.ready-to-test ## run the fast tests only
-	@OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses 2 --dist loadfile $(ARGS)
+	@$(SIDE_BY_SIDE) tests/unit $(ARGS)
 
 fuzz: $(VENV)/.ready-to-test ## send 10,000 requests and more, made from the OpenAPI document, right and wrong ones
 	@$(BIN)/pip install --quiet --constraint constraints.txt schemathesis && $(BIN)/python -m benchmarks.fuzz_api $(ARGS)

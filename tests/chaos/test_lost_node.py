@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -18,6 +17,7 @@ from tests.chaos.aftermath import pixels, survey, wait_for_quiet
 from tests.chaos.load import Order, submit
 from tests.chaos.many_nodes import ManyNodes
 from tests.chaos.served import PROJECT, Role
+from tests.chaos.thorough import thorough_only
 from tests.postgresql import PostgresqlServer
 from tests.s3_server import REGION, S3Server
 
@@ -105,7 +105,7 @@ def service(tmp_path: Path, postgresql: PostgresqlServer, s3: S3Server) -> Itera
         postgresql.drop_database(database)
 
 
-@pytest.mark.skipif("CHAOS_JOBS" not in os.environ, reason="it takes minutes; make chaos runs it")
+@thorough_only
 @pytest.mark.timeout(900)
 def test_every_job_ends_once_when_a_node_is_lost_and_when_another_is_taken_back(service: SharedService) -> None:
     nodes, seeds = service.nodes, count()

@@ -16,6 +16,7 @@ from tests.chaos.aftermath import pixels, report, survey, wait_for_quiet
 from tests.chaos.load import ORDERS, Load, Order, submit
 from tests.chaos.served import ServedCluster
 from tests.chaos.storm import Storm
+from tests.chaos.thorough import thorough_only
 from tests.postgresql import PostgresqlServer
 
 # `make chaos` wants 200; the test of every change is shorter.
@@ -48,6 +49,7 @@ def test_processes_die_one_after_the_other_and_then_all_at_once(tmp_path: Path):
         assert database.execute(HELD_LEASES).fetchone() == (0,)
 
 
+@thorough_only
 @pytest.mark.timeout(900)
 def test_processes_die_and_so_do_the_database_and_the_control_store(tmp_path: Path, postgresql: PostgresqlServer):
     name = postgresql.create_database()
