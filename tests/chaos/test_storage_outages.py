@@ -19,6 +19,7 @@ from tests.chaos.aftermath import Aftermath, survey, wait_for_quiet
 from tests.chaos.load import ORDERS, Load, fetch, submit
 from tests.chaos.served import ServedCluster
 from tests.chaos.test_storm import SETTINGS, draw_in_calm
+from tests.chaos.thorough import thorough_only
 from tests.s3_server import S3Server
 from tests.unit.faulty_proxy import Fault, faulty_proxy
 
@@ -46,6 +47,7 @@ class SomeFail:
         return self._choice.choice([Fault.BUSY, Fault.DROPPED])
 
 
+@thorough_only
 @pytest.mark.timeout(600)
 def test_a_bucket_that_fails_in_one_call_of_five_and_then_altogether(tmp_path: Path, s3: S3Server):
     bucket = s3.create_bucket()
