@@ -109,7 +109,7 @@ def _wait_until_cold(service: Service) -> None:
 
 
 def _decisions(cluster: ServedCluster) -> Iterator[float]:
-    for log in cluster.ray_dir.glob("session_*/logs/serve/controller_*.log"):
+    for log in cluster.ray_dir.glob("ray/session_*/logs/serve/controller_*.log"):
         for told in _WANTED.findall(log.read_text()):
             yield datetime.fromisoformat(told).timestamp()
 
