@@ -99,7 +99,7 @@ class Policy:
         """
         if _stage(group.generations[0]) is not Stage.DENOISING:
             return
-        first = min((each for each in waiting if _stage(each) is Stage.DENOISING), key=self._turn)
+        first = min((each for each in waiting if _stage(each) is Stage.DENOISING), key=self._counted_arrival)
         if first not in group.generations:
             first.lost += self._step_seconds_of(group.generations[0])
 
@@ -116,7 +116,7 @@ class Policy:
         """Encoding first: it is short, and lets an image join the next step."""
         encoding = [generation for generation in waiting if _stage(generation) is Stage.ENCODING]
         chosen = encoding or waiting
-        return self._group(sorted(chosen, key=self._turn)) if chosen else None
+        return self._group(sorted(chosen, key=self._counted_arrival)) if chosen else None
 
     def _in_order(self, denoising: Sequence[Generation]) -> list[Generation]:
         """Small ones, if they may go before the one whose turn it is, and then everybody by turn."""
@@ -124,7 +124,7 @@ class Policy:
             if not generation.size:
                 generation.size = generation.steps_left * self._step_seconds_of(generation)
                 self.head_starts.note(generation.size)
-        by_turn = sorted(denoising, key=self._turn)
+        by_turn = sorted(denoising, key=self._counted_arrival)
         first = by_turn[0]
         if first.lost >= MOST_LOST * first.size:
             return by_turn
@@ -135,7 +135,7 @@ class Policy:
         ]
         return [*sorted(small, key=self._seconds_left), *(each for each in by_turn if each not in small)]
 
-    def _turn(self, generation: Generation) -> tuple[float, int]:
+    def _counted_arrival(self, generation: Generation) -> tuple[float, int]:
         """When it counts as having come; the lowest goes first."""
         head_start = self.head_starts.of(self._seconds_left(generation))
         head_start += CLASS_HEAD_START_SECONDS * generation.request.priority
