@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployments.catalog.catalog import load_catalog
+from deployments.catalog.catalog import PROJECT_ROOT, load_catalog
 from deployments.jobs.records import GenerationSettings, JobPhase, JobRequest, ProgressReport
-from deployments.settings import PROJECT_ROOT, Settings
+from deployments.settings import Settings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker
 from serve.api.application import build_api

@@ -12,6 +12,7 @@ import pydantic_settings
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from deployments.catalog.catalog import PROJECT_ROOT
 from deployments.dialect_settings import ClientSettings, EnrichSettings
 from deployments.protection_settings import (
     AuthSettings,
@@ -23,8 +24,6 @@ from deployments.protection_settings import (
 from deployments.storage_settings import StorageSettings
 from deployments.telemetry.log_settings import LoggingSettings, TracingSettings
 from deployments.upkeep_settings import QuotaSettings, UpkeepSettings
-
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 _PAGE_URL = r"^https?://[^\s]+$"
 

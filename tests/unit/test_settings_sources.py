@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from deployments.settings import PROJECT_ROOT, Settings, SettingsError, load_settings
+from deployments.catalog.catalog import PROJECT_ROOT
+from deployments.settings import Settings, SettingsError, load_settings
 
 
 @pytest.fixture(autouse=True)
