@@ -1,9 +1,10 @@
-"""Accepted submissions per second, against a route of the same ingress that does nothing.
+"""Accepted submissions per second, against requests to the same ingress that do nothing.
 
     python -m benchmarks.submissions
 
-Starts the service as `serve run` does, on each kind of database, and lets a few connections submit jobs and ask
-`GET /live` in turns. No replica of the model can run, so that nothing else uses the cores.
+Starts the service as `serve run` does, on each kind of database, and lets a few connections submit jobs and do nothing
+in turns: with `GET /live`, and with a body, as a submission has one, by calling a method that JSON-RPC does not have.
+No replica of the model can run, so that nothing else uses the cores.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import yaml
 from tests.chaos.served import ServedCluster
 from tests.postgresql import PostgresqlServer, find_programs
 
+NOTHING = {"jsonrpc": "2.0", "id": 1, "method": "nothing", "params": {"prompt": "a red circle"}}
 BODY = {"model_id": "asleep", "prompt": "a red circle", "settings": {"num_inference_steps": 4}}
 CATALOG = {
     "default": "asleep",
@@ -75,32 +77,41 @@ def _measure(name: str, folder: Path, settings: dict[str, str], arguments: argpa
     cluster = ServedCluster(place, {"catalog": str(catalog), "queue": queue, **settings})
     try:
         cluster.start()
-        nothing, submits = asyncio.run(_rates(cluster.url, arguments))
+        rates = asyncio.run(_rates(cluster.url, arguments))
     finally:
         cluster.stop()
-    ratios = [submit / noop for submit, noop in zip(submits, nothing, strict=True)]
-    print(
-        f"{name}: {statistics.median(submits):.0f} submissions/s, {statistics.median(nothing):.0f} no-ops/s; "
-        f"of a no-op's rate {', '.join(f'{ratio:.2f}' for ratio in ratios)}, median {statistics.median(ratios):.2f}"
-    )
+    submits = rates.pop("submission")
+    print(f"{name}: {statistics.median(submits):.0f} submissions/s")
+    for kind, nothing in rates.items():
+        ratios = [submit / noop for submit, noop in zip(submits, nothing, strict=True)]
+        each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(
+            f"  {kind}: {statistics.median(nothing):.0f}/s; {each} of its rate, median {statistics.median(ratios):.2f}"
+        )
 
 
-async def _rates(url: str, arguments: argparse.Namespace) -> tuple[list[float], list[float]]:
+async def _rates(url: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """Requests per second in each turn, by what they do."""
     async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=arguments.connections)) as session:
 
-        async def do_nothing() -> None:
+        async def get_nothing() -> None:
             async with session.get("/live") as answer:
+                assert answer.status == 200
+
+        async def post_nothing() -> None:
+            async with session.post("/api/mcp", json=NOTHING) as answer:
                 assert answer.status == 200
 
         async def submit() -> None:
             async with session.post("/api/generate", json=BODY) as answer:
                 assert answer.status == 200, await answer.text()
 
-        nothing, submits = [], []
+        calls = {"nothing (GET)": get_nothing, "nothing (POST)": post_nothing, "submission": submit}
+        rates: dict[str, list[float]] = {kind: [] for kind in calls}
         for _ in range(arguments.rounds):
-            nothing.append(await _rate(do_nothing, arguments))
-            submits.append(await _rate(submit, arguments))
-    return nothing, submits
+            for kind, call in calls.items():
+                rates[kind].append(await _rate(call, arguments))
+    return rates
 
 
 async def _rate(call: Callable[[], Awaitable[None]], arguments: argparse.Namespace) -> float:
