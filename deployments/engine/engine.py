@@ -33,6 +33,7 @@ from deployments.engine.generation import Generation, current_generation
 from deployments.engine.grouping import read_call
 from deployments.engine.loading import execution_device
 from deployments.engine.lora_sets import LoraSets, lora_set
+from deployments.engine.memory import keep_freed_memory
 from deployments.engine.policy import Group, Policy
 from deployments.engine.previews import LatentColours
 from deployments.engine.request import ImageRequest
@@ -79,9 +80,10 @@ class Engine:
         self._policy = Policy(self._costs, groups, max_batch, exact_rows)
         encodings = EncodingCache(cached_encodings_bytes)
         self._loras = LoraSets(pipeline.components)
-        self._forwards = Forwards(
-            self._policy, self._costs, groups, encodings, self._loras, self.statistics, execution_device(pipeline)
-        )
+        device = execution_device(pipeline)
+        if device.type == "cpu":
+            keep_freed_memory()
+        self._forwards = Forwards(self._policy, self._costs, groups, encodings, self._loras, self.statistics, device)
         self._arrivals: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
         self._generations: list[Generation] = []
         self._turns = 0

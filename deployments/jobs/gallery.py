@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, delete, func, select, text, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.cursors import Cursor, next_cursor
@@ -82,6 +82,26 @@ class TagCount(Record):
 
 
 @dataclass(frozen=True)
+class _Place:
+    """Where a page is among the images that match.
+
+    Attributes:
+        limit: Images of the page.
+        skipped: Newer ones that are left out.
+        before: The number that all of them are below; None for any.
+    """
+
+    limit: int
+    skipped: int = 0
+    before: int | None = None
+
+    def cut(self, numbers: Sequence[int]) -> Sequence[int]:
+        """The page's numbers, and the next one, of numbers from the highest to the lowest."""
+        older = [number for number in numbers if self.before is None or number < self.before]
+        return older[self.skipped : self.skipped + self.limit + 1]
+
+
+@dataclass(frozen=True)
 class Gallery:
     """What is shown and marked, within one transaction."""
 
@@ -92,18 +112,13 @@ class Gallery:
         if self.connection.dialect.name == "postgresql":
             # One plan for frequent and rare words, and sizes, would suit few of them.
             await self.connection.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
-        number, matching = self._matching(wanted)
-        newest = matching.order_by(number.desc()).limit(limit + 1)
-        if cursor is not None:
-            newest = newest.where(number < Cursor.decode(cursor).number)
-        else:
-            newest = newest.offset((page - 1) * limit)
-        numbers = list(await self.connection.scalars(newest))
+        place = _Place(limit, (page - 1) * limit, None if cursor is None else Cursor.decode(cursor).number)
+        numbers, total = await self._numbers(wanted, place)
         shown = await self._with_tags(numbers)
         ends = [Cursor(row["created_at"], row["number"]) for row, _ in shown]
         return GalleryPage(
             images=[_shown(row, tags) for row, tags in shown[:limit]],
-            total=await self._count(wanted),
+            total=total,
             next_cursor=next_cursor(ends, limit),
         )
 
@@ -138,18 +153,26 @@ class Gallery:
         found = await self.connection.execute(counted.group_by(image_tags.c.tag).order_by(image_tags.c.tag))
         return [TagCount(**row) for row in found.mappings()]
 
-    def _matching(self, wanted: GalleryFilter) -> tuple[ColumnElement[int], Select[int]]:
-        """The numbers that match, and the column that has them."""
+    async def _numbers(self, wanted: GalleryFilter, place: _Place) -> tuple[Sequence[int], int]:
+        """The numbers of a page, with one more where there is another page; and how many match."""
+        if wanted.is_counted:
+            total = await held_images(self.connection, wanted.client, wanted.model_id)
+            return await self._newest(wanted, place), total
+        # Searching once for the page and once for the total would take twice as long.
+        counted = await self._newest(wanted, _Place(MOST_COUNTED - 1))
+        numbers = place.cut(counted)
+        if len(numbers) <= place.limit and len(counted) == MOST_COUNTED:  # it ends beyond these
+            numbers = await self._newest(wanted, place)
+        return numbers, len(counted)
+
+    async def _newest(self, wanted: GalleryFilter, place: _Place) -> Sequence[int]:
         conditions = _conditions(wanted)
         matching = Search.of(wanted.search).numbers(self.connection.dialect.name, of_images=bool(conditions))
-        return matching.selected_columns[0], matching.where(*conditions)
-
-    async def _count(self, wanted: GalleryFilter) -> int:
-        if wanted.is_counted:
-            return await held_images(self.connection, wanted.client, wanted.model_id)
-        _, matching = self._matching(wanted)
-        some = matching.limit(MOST_COUNTED).subquery()
-        return await self.connection.scalar(select(func.count()).select_from(some)) or 0
+        number = matching.selected_columns[0]
+        if place.before is not None:
+            conditions.append(number < place.before)
+        newest = matching.where(*conditions).order_by(number.desc()).limit(place.limit + 1).offset(place.skipped)
+        return (await self.connection.scalars(newest)).all()
 
     async def _with_tags(self, numbers: Sequence[int]) -> list[tuple[RowMapping, list[str]]]:
         wanted = select(images, jobs.c.prompt).join(jobs, jobs.c.id == images.c.job_id)

@@ -11,7 +11,7 @@ import { isShortcutFree } from "./shortcuts.js";
 
 const SEARCH_PAUSE_MS = 250;
 const MOST_AT_ONCE = 500; // that the service takes in one request
-const MOST_COUNTED = 10_000; // of a search, by the service
+const MOST_COUNTED = 1_000; // of a search, by the service
 
 export class Gallery {
   #view = document.getElementById("view-gallery");

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from deployments.jobs.gallery import MOST_COUNTED
 from serve.api.page import add_page
 from tests.browser.fake_models import PREVIEW_SIZE, draw
 
@@ -128,7 +129,7 @@ def _images(service: FakeService) -> APIRouter:
             "page": 1,
             "limit": int(asked.get("limit", 20)),
             "has_more": more,
-            "total": len(found),
+            "total": min(len(found), MOST_COUNTED) if asked.get("search") else len(found),
             "next_cursor": f"{CURSOR}{last}" if more else None,
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
+from deployments.jobs.gallery import MOST_COUNTED
 from tests.browser.conftest import Watcher
 from tests.browser.fake_service import FakeService
 from tests.browser.gestures import PROMPT, overflow, show, submit
@@ -38,6 +39,13 @@ def test_search_finds_while_it_is_typed(gallery: Page) -> None:
     gallery.locator("#gallery-search").press_sequentially("star red")
     expect(gallery.locator(".tile")).to_have_count(1)
     assert prompts(gallery) == ["red star"]
+
+
+def test_search_with_more_results_than_are_counted_says_so(gallery: Page, service: FakeService) -> None:
+    for _ in range(MOST_COUNTED):
+        service.add_image("yellow ring")
+    gallery.fill("#gallery-search", "yellow")
+    expect(gallery.locator(".found")).to_have_text(f"{MOST_COUNTED:,} images or more")
 
 
 def test_search_without_a_result_offers_a_way_out(gallery: Page) -> None:
