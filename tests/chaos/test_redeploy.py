@@ -23,7 +23,7 @@ def test_jobs_and_requests_do_not_notice_a_redeploy(tmp_path: Path):
     try:
         cluster.start()
         old = {role: set(cluster.pids(role)) for role in (Role.MODEL, Role.INGRESS)}
-        load = Load(cluster.url, jobs=80, every_seconds=0.4, seed=7)
+        load = Load(cluster.url, jobs=50, every_seconds=0.65, seed=7)
         load.start()
         wait_for_condition(lambda: len(load.accepted) > 8, timeout=60)
         cluster.redeploy(CHANGED)

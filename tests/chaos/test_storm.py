@@ -20,7 +20,7 @@ from tests.chaos.thorough import thorough_only
 from tests.postgresql import PostgresqlServer
 
 # `make chaos` wants 200; the test of every change is shorter.
-JOBS = int(os.environ.get("CHAOS_JOBS", "50"))
+JOBS = int(os.environ.get("CHAOS_JOBS", "40"))
 SUBMIT_EVERY_SECONDS = 0.5
 STRIKES = max(8, JOBS * 12 // 100)
 STRIKE_EVERY_SECONDS = 5.0
