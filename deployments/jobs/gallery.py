@@ -112,7 +112,10 @@ class Gallery:
         if self.connection.dialect.name == "postgresql":
             # One plan for frequent and rare words, and sizes, would suit few of them.
             await self.connection.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
-        place = _Place(limit, (page - 1) * limit, None if cursor is None else Cursor.decode(cursor).number)
+        if cursor is None:
+            place = _Place(limit, skipped=(page - 1) * limit)
+        else:
+            place = _Place(limit, before=Cursor.decode(cursor).number)
         numbers, total = await self._numbers(wanted, place)
         shown = await self._with_tags(numbers)
         ends = [Cursor(row["created_at"], row["number"]) for row, _ in shown]

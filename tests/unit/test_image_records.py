@@ -157,6 +157,18 @@ class TestPages:
         assert (await store.gallery.page(GalleryFilter(search="red"))).total == 2
         assert (await store.gallery.page(GalleryFilter(model_id="tiny"))).total == 3
 
+    async def test_pages_go_on_beyond_what_is_counted(self, store, monkeypatch):
+        monkeypatch.setattr("deployments.jobs.gallery.MOST_COUNTED", 2)
+        for job_id in "abcd":
+            await made(store, job_id)
+        red = GalleryFilter(search="red")
+        first = await store.gallery.page(red, limit=1)
+        second = await store.gallery.page(red, limit=2, cursor=first.next_cursor)
+        third = await store.gallery.page(red, page=3, limit=2, cursor=second.next_cursor)
+        pages = [[found.id for found in each.images] for each in (first, second, third)]
+        assert pages == [["d-0"], ["c-0", "b-0"], ["a-0"]]
+        assert [found.id for found in (await store.gallery.page(red, page=2, limit=2)).images] == ["b-0", "a-0"]
+
 
 class TestLineage:
     async def sent(self, store, input_id, client="ann"):
