@@ -17,9 +17,14 @@ ARGUMENTS = [
 ]
 
 
+# The first has no windows and takes half the time of the others.
+PROGRAMS = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"]
+
+
 def find_chromium() -> str | None:
     """Return the path of the program: of the environment variable CHROMIUM, or the one that is installed."""
-    return os.environ.get("CHROMIUM") or shutil.which("chromium")
+    installed = (path for program in PROGRAMS if (path := shutil.which(program)))
+    return os.environ.get("CHROMIUM") or next(installed, None)
 
 
 def launch(playwright: Playwright, executable: str) -> Browser:
