@@ -65,11 +65,13 @@ export async function copyText(text, words) {
     if (!navigator.clipboard) throw new Error("no clipboard in this context");
     await navigator.clipboard.writeText(text);
   } catch {
+    const focused = document.activeElement;
     const area = h("textarea", { value: text, class: "unseen" });
     (document.querySelector("dialog[open]") ?? document.body).append(area);
     area.select();
     document.execCommand("copy");
     area.remove();
+    focused?.focus({ preventScroll: true });
   }
   tell(words);
 }

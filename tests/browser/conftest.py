@@ -6,10 +6,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from tests.browser.chromium import find_chromium, launch
 from tests.browser.fake_service import FakeService
+
+# Long enough for a machine that is busy with other tests.
+PATIENCE_MS = 15_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 # Not wider than a module: Playwright keeps an event loop running, in which no asyncio test could start its own.
@@ -52,7 +56,7 @@ def size(request: pytest.FixtureRequest) -> tuple[int, int]:
 def context(browser: Browser, service: FakeService, size: tuple[int, int]) -> Iterator[BrowserContext]:
     width, height = size
     context = browser.new_context(base_url=service.url, viewport={"width": width, "height": height})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_MS)
     yield context
     context.close()
 

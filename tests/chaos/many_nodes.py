@@ -17,6 +17,7 @@ import psutil
 import ray
 import yaml
 from ray._common.test_utils import wait_for_condition
+from ray._private.node import Node
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
@@ -110,16 +111,22 @@ class ManyNodes:
 
     def lose(self, node_id: str) -> None:
         """Kill a worker at once, as a power cut does."""
-        (node,) = [node for node in self._cluster.worker_nodes if node.node_id == node_id]
-        self._cluster.remove_node(node, allow_graceful=False)
+        self._cluster.remove_node(self._worker(node_id), allow_graceful=False)
 
-    def drain_and_lose(self, node_id: str) -> None:
-        """Kill a worker after its drain was announced and its time is over, as a cloud takes a spot machine back."""
+    def drain_and_stop(self, node_id: str) -> None:
+        """Stop a worker after its drain was announced and its time is over, as a cloud takes a spot machine back.
+
+        Ray is told to stop, as by a machine that is shut down or a deleted pod: it then says that it was drained.
+        """
         reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
         control_store = ray._raylet.GcsClient(address=self._cluster.address)
         accepted, why_not = control_store.drain_node(node_id, reason, "taken back", int(time.time() * 1000))
         assert accepted, why_not
-        self.lose(node_id)
+        self._cluster.remove_node(self._worker(node_id), allow_graceful=True)
+
+    def _worker(self, node_id: str) -> Node:
+        (node,) = [node for node in self._cluster.worker_nodes if node.node_id == node_id]
+        return node
 
     def _is_healthy(self) -> bool:
         assert self._service is not None

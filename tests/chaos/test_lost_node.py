@@ -121,7 +121,7 @@ def test_every_job_ends_once_when_a_node_is_lost_and_when_another_is_taken_back(
 
     # By now or soon there is another replica, so that both nodes that are left have one.
     accepted |= service.load_until_every_replica_has_jobs(seeds)
-    nodes.drain_and_lose(tracker)
+    nodes.drain_and_stop(tracker)
     service.require_all_completed(accepted)
     assert service.rows("jobs WHERE excused > 0") > 0, "the end of a drained node cost its jobs an attempt"
     (moved,) = nodes.nodes_of(Role.TRACKER)

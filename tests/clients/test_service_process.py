@@ -99,7 +99,7 @@ def test_start_generate_stop_and_start_again(tmp_path, monkeypatch):
         assert url in refused("--port", other_port, "--data-dir", str(data_dir))
         assert str(port) in refused("--port", str(port), "--data-dir", other_folder)
 
-        interrupted = first.service.submit("a red cross", num_images=8, num_inference_steps=100)
+        interrupted = first.service.submit("a red cross", num_images=4, num_inference_steps=100)
         first.service.wait_for_step(interrupted, 1)
         assert first.interrupt() == 0
     # This very process carries the marker too. Parts of Ray's dashboard end a moment after it, when they notice.
@@ -107,7 +107,7 @@ def test_start_generate_stop_and_start_again(tmp_path, monkeypatch):
 
     with serving(data_dir, port) as again:
         again.wait_for_announcement()
-        assert len(again.service.wait_until(interrupted, "completed")["images"]) == 8
+        assert len(again.service.wait_until(interrupted, "completed")["images"]) == 4
         assert again.interrupt() == 0
 
 
