@@ -23,6 +23,7 @@ from deployments.tracker.job_tracker import JobTracker
 from serve.api.application import build_api
 from serve.job_feed import Rhythm
 from serve.services import Services
+from tests.unit.job_databases import write_job_database
 
 PROJECT = Path(__file__).parents[2]
 CPU_CATALOG = load_catalog(PROJECT / "configs" / "cpu.yaml", {})
@@ -122,6 +123,9 @@ async def api_service(
         settings: Further settings of the service.
     """
     known = Settings(data_dir=folder, **settings)
+    database = folder / "cyberimage.db"
+    if not database.exists():
+        write_job_database(database)
     real = JobTracker(
         database_url=known.resolved_database_url,
         queue_limit=queue_limit,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import tempfile
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 from uuid import uuid4
@@ -49,7 +51,9 @@ class SqliteFiles(JobDatabases):
         return f"sqlite+aiosqlite:///{self._folder}/{uuid4()}.db"
 
     def create(self) -> str:
-        return self.empty()  # the store makes the file
+        path = self._folder / f"{uuid4()}.db"
+        write_job_database(path)
+        return f"sqlite+aiosqlite:///{path}"
 
     def execute(self, url: str, statement: str) -> str:
         with closing(sqlite3.connect(url.removeprefix("sqlite+aiosqlite:///"))) as connection, connection:
@@ -78,8 +82,7 @@ class PostgresqlDatabases(JobDatabases):
         clean = self._clean[self._server.port]
         if not clean:
             clean.append(self._server.create_database())
-            with ThreadPoolExecutor() as thread:  # this one may have a loop that runs
-                thread.submit(asyncio.run, migrate(self._server.url(clean[-1]))).result()
+            _migrate(self._server.url(clean[-1]))
         self._lent.append(clean.pop())
         return self._server.url(self._lent[-1])
 
@@ -93,3 +96,22 @@ class PostgresqlDatabases(JobDatabases):
             self._clean[self._server.port].append(name)
         for name in self._made:
             self._server.drop_database(name)
+
+
+def write_job_database(path: Path) -> None:
+    """Write an SQLite file with the newest schema and no jobs: sooner done than to upgrade an empty one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_newest_schema())
+
+
+@cache
+def _newest_schema() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "jobs.db"
+        _migrate(f"sqlite+aiosqlite:///{path}")
+        return path.read_bytes()
+
+
+def _migrate(url: str) -> None:
+    with ThreadPoolExecutor() as thread:  # this one may have a loop that runs
+        thread.submit(asyncio.run, migrate(url)).result()
