@@ -14,9 +14,11 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 async def service(tmp_path):
+    database = tmp_path / "cyberimage.db"
     async with api_service(tmp_path) as service:
+        database.unlink()  # the tracker would make it anew
         yield service
-    assert not (tmp_path / "cyberimage.db").exists(), "a refused request has come to the tracker"
+    assert not database.exists(), "a refused request has come to the tracker"
 
 
 @pytest.fixture
