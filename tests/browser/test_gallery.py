@@ -215,6 +215,19 @@ def test_two_images_are_compared(gallery: Page) -> None:
     assert "Steps" not in differing
 
 
+def test_copying_without_a_clipboard_leaves_the_focus(page: Page, service: FakeService) -> None:
+    """As on a machine of the home network, whose page has no certificate."""
+    service.add_image("red circle")
+    page.add_init_script("Object.defineProperty(Navigator.prototype, 'clipboard', { value: undefined })")
+    page.reload()
+    show(page, "gallery")
+    page.keyboard.press("j")
+    expect(page.locator(".tile a")).to_be_focused()
+    page.keyboard.press("c")
+    expect(page.locator("#notices")).to_contain_text("The prompt is copied.")
+    expect(page.locator(".tile a")).to_be_focused()
+
+
 def test_keys_do_what_buttons_do(gallery: Page, service: FakeService) -> None:
     gallery.keyboard.press("j")
     gallery.keyboard.press("j")
