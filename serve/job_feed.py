@@ -14,7 +14,7 @@ from deployments.jobs.exceptions import UnknownJobError
 from deployments.jobs.records import JobState
 from deployments.jobs.views import JobView
 from deployments.telemetry.logs import about_nobody
-from deployments.tracker.job_tracker import JobTracker, job_version
+from deployments.tracker.job_tracker import JobTracker
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class JobFeed:
 
         Args:
             job_id: The job.
-            seen: Values of :func:`job_version`; where empty, the one that it has now.
+            seen: Values of :attr:`Job.version`; where empty, the one that it has now.
             wait_seconds: The longest wait.
 
         Raises:
@@ -157,10 +157,10 @@ class JobFeed:
         """
         with self._watching(self._of_jobs, job_id, is_patient=False) as watcher:
             (view,) = await watcher.next()
-            seen = seen or {job_version(view.job)}
+            seen = seen or {view.job.version}
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_seconds):
-                    while job_version(view.job) in seen and not view.job.state.is_terminal:
+                    while view.job.version in seen and not view.job.state.is_terminal:
                         (view,) = await watcher.next()
             return view
 

@@ -16,9 +16,9 @@ from deployments.jobs.counts import count_by_state
 from deployments.jobs.endings import end_job
 from deployments.jobs.holdings import held_bytes
 from deployments.jobs.images import Images
-from deployments.jobs.lanes import upsert
 from deployments.jobs.records import JobState
 from deployments.jobs.tables import HAS_ENDED, images, jobs, pauses
+from deployments.jobs.upserts import upsert
 
 CLEARED = "Cancelled while it waited: the queue was cleared."
 

@@ -11,11 +11,26 @@ from sqlalchemy import RowMapping, select, update
 
 from deployments.jobs.change import Change
 from deployments.jobs.claims import is_current
-from deployments.jobs.endings import end_job
+from deployments.jobs.endings import complete_jobs, end_job
 from deployments.jobs.images import add_images
 from deployments.jobs.records import JobState, NewImage
-from deployments.jobs.rows import lock_job
+from deployments.jobs.rows import lock_job, lock_jobs
 from deployments.jobs.tables import RUNS, jobs
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What an attempt has made.
+
+    Attributes:
+        job_id: Of the job.
+        fence: Of the attempt.
+        images: Their records; their bytes are stored already.
+    """
+
+    job_id: str
+    fence: int
+    images: Sequence[NewImage]
 
 
 @dataclass(frozen=True)
@@ -28,20 +43,28 @@ class Attempts:
 
     change: Change
 
-    async def complete(self, job_id: str, fence: int, made: Sequence[NewImage]) -> bool:
-        """See :meth:`JobStore.complete`."""
-        row = await lock_job(self.change.connection, job_id)
-        if row is None or row["attempts"] != fence:
-            return False
-        if row["state"] != JobState.PROCESSING:
-            return bool(row["state"] == JobState.COMPLETED)
-        if row["cancel_requested"]:
-            await self._cancelled(row)
-            return False
-        await add_images(self.change, row, made)
-        seconds = (self.change.now - row["started_at"]).total_seconds()
-        await end_job(self.change, row, JobState.COMPLETED, "", step=row["total_steps"], processing_seconds=seconds)
-        return True
+    async def complete(self, completions: Sequence[Completion]) -> list[bool]:
+        """See :meth:`JobStore.complete_each`: a few statements, however many there are."""
+        rows = await lock_jobs(self.change.connection, {each.job_id for each in completions})
+        made: dict[str, Sequence[NewImage]] = {}
+        cancelled: set[str] = set()
+        answers = []
+        for each in completions:
+            row = rows.get(each.job_id)
+            if row is None or not is_current(row, each.fence):
+                answers.append(_has_completed(row, each.fence))
+            elif row["cancel_requested"]:
+                cancelled.add(each.job_id)
+                answers.append(False)
+            else:
+                # A call that is repeated may stand here beside the first one.
+                made.setdefault(each.job_id, each.images)
+                answers.append(True)
+        await add_images(self.change, [(rows[job_id], images) for job_id, images in made.items()])
+        await complete_jobs(self.change, [rows[job_id] for job_id in made])
+        for job_id in sorted(cancelled):
+            await self._cancelled(rows[job_id])
+        return answers
 
     async def fail(self, job_id: str, fence: int, message: str, max_attempts: int | None) -> bool:
         """See :meth:`JobStore.fail`; ``max_attempts`` is None where another attempt would fail as well."""
@@ -152,3 +175,7 @@ def ended_without_completion(row: RowMapping | None, fence: int) -> bool:
     if row is None or row["attempts"] != fence:
         return False
     return row["state"] not in (JobState.PROCESSING, JobState.COMPLETED)
+
+
+def _has_completed(row: RowMapping | None, fence: int) -> bool:
+    return row is not None and row["attempts"] == fence and row["state"] == JobState.COMPLETED

@@ -8,8 +8,8 @@ from sqlalchemy import delete, select
 
 from deployments.jobs.change import Change
 from deployments.jobs.exceptions import DailyLimitError
-from deployments.jobs.lanes import upsert
 from deployments.jobs.tables import daily_images
+from deployments.jobs.upserts import add_counts
 
 
 async def spend_images(change: Change, client: str, count: int, limit: int) -> None:
@@ -28,13 +28,7 @@ async def spend_images(change: Change, client: str, count: int, limit: int) -> N
     day = now.date()
     mine = daily_images.c.client == client
     await change.connection.execute(delete(daily_images).where(mine, daily_images.c.day < day))
-    added = upsert(change.connection, daily_images).values(client=client, day=day, images=count)
-    await change.connection.execute(
-        added.on_conflict_do_update(
-            index_elements=list(daily_images.primary_key),
-            set_={"images": daily_images.c.images + added.excluded.images},
-        )
-    )
+    await add_counts(change.connection, daily_images, [{"client": client, "day": day, "images": count}])
     spent = await change.connection.scalar(select(daily_images.c.images).where(mine, daily_images.c.day == day))
     if spent is not None and spent > limit:
         left = max(0, limit - (spent - count))

@@ -21,6 +21,9 @@ from deployments.jobs.sqlite import SqliteBackend
 Result = TypeVar("Result")
 Work = Callable[[AsyncConnection], Awaitable[Result]]
 
+# A defect of ours, not a state of the database.
+REFUSED_ROWS = (IntegrityError, DataError)
+
 # Some three seconds in all: as long as a server takes to restart.
 ATTEMPTS = 9
 FIRST_PAUSE_SECONDS = 0.02
@@ -95,8 +98,8 @@ class Database:
         )
         try:
             return await attempts(self._once, engine, turn, work)
-        except (IntegrityError, DataError):
-            raise  # a defect of ours, not a state of the database
+        except REFUSED_ROWS:
+            raise
         except DBAPIError as error:
             reason = self._backend.reason(error.orig or error)
             raise StoreUnavailableError.because(self.name, reason) from error

@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from deployments.jobs.cursors import Cursor, next_cursor
 from deployments.jobs.exceptions import TooManyTagsError, UnknownImageError
 from deployments.jobs.holdings import held_images
-from deployments.jobs.lanes import upsert
 from deployments.jobs.records import Image, Record
 from deployments.jobs.search import Search
 from deployments.jobs.tables import IS_FAVOURITE, image_tags, images, jobs
+from deployments.jobs.upserts import upsert
 
 MOST_COUNTED = 1000
 MOST_TAGS = 50

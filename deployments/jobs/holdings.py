@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deployments.jobs.lanes import upsert
 from deployments.jobs.ledger import SHARDS
 from deployments.jobs.records import Record
 from deployments.jobs.tables import holdings
+from deployments.jobs.upserts import add_counts
 
 _IMAGES, _BYTES = (
     func.coalesce(func.sum(holdings.c.images), 0).label("images"),
@@ -49,13 +49,7 @@ async def note_images(connection: AsyncConnection, changed: Iterable[tuple[str, 
         {"client": client, "model_id": model_id, "shard": shard, "images": count, "bytes": byte_count}
         for (client, model_id), (count, byte_count) in sorted(found.items())
     ]
-    added = upsert(connection, holdings).values(rows)
-    await connection.execute(
-        added.on_conflict_do_update(
-            index_elements=list(holdings.primary_key),
-            set_={name: holdings.c[name] + added.excluded[name] for name in ("images", "bytes")},
-        )
-    )
+    await add_counts(connection, holdings, rows)
 
 
 async def list_holdings(connection: AsyncConnection, client: str | None) -> list[Holding]:

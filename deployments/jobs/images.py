@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -61,16 +62,21 @@ class Images:
         await note_images(self.connection, [(row[0], row[1], row[2]) for row in found], -1)
 
 
-async def add_images(change: Change, job: RowMapping, made: Sequence[NewImage]) -> None:
-    """Keep the records of a job's images.
+async def add_images(change: Change, made: Sequence[tuple[RowMapping, Sequence[NewImage]]]) -> None:
+    """Keep the records of jobs' images.
 
     Args:
         change: The transaction.
-        job: The job's row.
-        made: The images; none is no error.
+        made: The row of each job, and its images; none is no error.
     """
-    if not made:
+    rows = [row for job, of_job in made for row in _rows_of(change, job, of_job)]
+    if not rows:
         return
+    await change.connection.execute(insert(images), rows)
+    await note_images(change.connection, [(row["client"], row["model_id"], row["byte_count"]) for row in rows], 1)
+
+
+def _rows_of(change: Change, job: RowMapping, made: Sequence[NewImage]) -> list[dict[str, Any]]:
     shared = {
         "job_id": job["id"],
         "created_at": change.now,
@@ -80,8 +86,4 @@ async def add_images(change: Change, job: RowMapping, made: Sequence[NewImage]) 
         "height": job["settings"]["height"],
         "words": indexed_words(job["prompt"], job["model_id"]),
     }
-    in_order = sorted(made, key=lambda image: image.index)
-    rows = [{**image.model_dump(), **shared} for image in in_order]
-    await change.connection.execute(insert(images), rows)
-    kept = [(job["client"], job["model_id"], image.byte_count) for image in in_order]
-    await note_images(change.connection, kept, 1)
+    return [{**image.model_dump(), **shared} for image in sorted(made, key=lambda image: image.index)]

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.exceptions import UnknownImageError, UnknownPictureError
 from deployments.jobs.images import Images
-from deployments.jobs.lanes import upsert
 from deployments.jobs.records import Input, NewInput, Picture
 from deployments.jobs.tables import inputs
+from deployments.jobs.upserts import upsert
 
 
 @dataclass(frozen=True)

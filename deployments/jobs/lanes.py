@@ -12,7 +12,6 @@ from sqlalchemy import (
     Integer,
     RowMapping,
     Select,
-    Table,
     and_,
     bindparam,
     case,
@@ -24,11 +23,11 @@ from sqlalchemy import (
     text,
     tuple_,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.records import JobState
 from deployments.jobs.tables import IN_LANE, WAITS, blocks, jobs, lanes, pauses
+from deployments.jobs.upserts import upsert
 
 BLOCK_PLACES = 512
 """Places of a lane that are counted together, so that a position takes few rows of either kind."""
@@ -54,11 +53,6 @@ def lane_of(job: JobRow) -> Lane:
 def is_in_lane(job: RowMapping) -> bool:
     """Whether a job can be claimed: pending, and not pausing between attempts."""
     return bool(job["state"] == JobState.PENDING and job["not_before"] is None)
-
-
-def upsert(connection: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """Return an INSERT that can be told what to do about a row that exists."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 async def join_lane(connection: AsyncConnection, lane: Lane, count: int, waiting: int) -> range:

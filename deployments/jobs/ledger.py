@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, Table, update
+from sqlalchemy import RowMapping, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deployments.jobs.lanes import BLOCK_PLACES, JobRow, Lane, is_in_lane, lane_of, upsert
+from deployments.jobs.lanes import BLOCK_PLACES, JobRow, Lane, is_in_lane, lane_of
 from deployments.jobs.records import JobState
 from deployments.jobs.tables import blocks, lanes, tallies
+from deployments.jobs.upserts import add_counts
 
 SHARDS = 8
 
@@ -116,7 +117,7 @@ class Ledger:
             for (lane, block), change in sorted(self._blocks.items())
             if change
         ]
-        await self._add(blocks, "pending", changed)
+        await add_counts(self._connection, blocks, changed)
         for noted in (self._waiting, self._blocks, self._turns):
             noted.clear()
 
@@ -129,19 +130,7 @@ class Ledger:
             for (state, model_id), change in sorted(self._jobs.items())
             if change
         ]
-        await self._add(tallies, "jobs", changed)
-
-    async def _add(self, table: Table, column: str, rows: list[dict[str, Any]]) -> None:
-        """Add each row's number to that of the row with its primary key."""
-        if not rows:
-            return
-        added = upsert(self._connection, table).values(rows)
-        await self._connection.execute(
-            added.on_conflict_do_update(
-                index_elements=list(table.primary_key),
-                set_={column: table.c[column] + added.excluded[column]},
-            )
-        )
+        await add_counts(self._connection, tallies, changed)
 
 
 def _block_of(job: JobRow) -> tuple[Lane, int]:

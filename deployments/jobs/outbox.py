@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -51,16 +52,16 @@ class Outbox:
 
     change: Change
 
-    async def put(self, job: RowMapping) -> None:
-        """Note the call that is due for a job which ends in this transaction, if its client wants one."""
-        if job["webhook_url"] is None:
-            return
-        now = self.change.now
-        await self.change.connection.execute(
-            insert(webhooks).values(
-                id=str(uuid4()), job_id=job["id"], url=job["webhook_url"], state=WebhookState.DUE, due_at=now
-            )
-        )
+    async def put(self, jobs: Sequence[RowMapping]) -> None:
+        """Note the calls that are due for jobs which end in this transaction, where their clients want one."""
+        from_now = {"state": WebhookState.DUE, "due_at": self.change.now}
+        due = [
+            {"id": str(uuid4()), "job_id": job["id"], "url": job["webhook_url"], **from_now}
+            for job in jobs
+            if job["webhook_url"] is not None
+        ]
+        if due:
+            await self.change.connection.execute(insert(webhooks), due)
 
     async def claim(self, most: int, lease: timedelta) -> list[Delivery]:
         """See :meth:`StoreDeliveries.claim`."""

@@ -165,6 +165,11 @@ class Job(Record):
     started_at: datetime | None = None
     completed_at: datetime | None = None
 
+    @property
+    def version(self) -> str:
+        """Equal as long as there is no news of the job."""
+        return f"{self.state}/{self.phase or ''}/{self.attempts}/{self.step}/{int(self.cancel_requested)}"
+
 
 class Claim(Record):
     """The right to run a job, for as long as its lease is renewed and no later claim exists."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy import false, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deployments.jobs.attempts import Attempts
+from deployments.jobs.attempts import Attempts, Completion
 from deployments.jobs.audit import Action, Audit
 from deployments.jobs.backoff import NO_PAUSES, Backoff
 from deployments.jobs.change import Change
@@ -254,7 +254,12 @@ class JobStore:
             cancellation was requested, which makes it cancelled. Then the bytes are of no use, but look at the job
             before removing them: another attempt writes its images under the same keys.
         """
-        return await self._change(lambda change: Attempts(change).complete(job_id, fence, images))
+        (completed,) = await self.complete_each([Completion(job_id, fence, images)])
+        return completed
+
+    async def complete_each(self, completions: Sequence[Completion]) -> list[bool]:
+        """As :meth:`complete` of each."""
+        return await self._change(lambda change: Attempts(change).complete(completions))
 
     async def fail(self, job_id: str, fence: int, message: str, *, retryable: bool, max_attempts: int) -> bool:
         """End an attempt that failed: for good, or if ``retryable`` and attempts are left, back into the queue.

@@ -14,9 +14,9 @@ from deployments.jobs.api_keys import ApiKey, NewKey
 from deployments.jobs.audit import Action, Audit
 from deployments.jobs.change import Change
 from deployments.jobs.exceptions import UnknownKeyError
-from deployments.jobs.lanes import upsert
 from deployments.jobs.store_part import StorePart
 from deployments.jobs.tables import api_keys, shared_secrets
+from deployments.jobs.upserts import upsert
 
 USE_NOTED_EVERY = timedelta(minutes=10)
 

@@ -10,9 +10,9 @@ from pydantic import Field
 from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deployments.jobs.lanes import upsert
 from deployments.jobs.records import JobState, PictureKind, Record
 from deployments.jobs.tables import RUNS, chores, images, inputs, jobs, sources
+from deployments.jobs.upserts import upsert
 
 
 class BegunJob(Record):

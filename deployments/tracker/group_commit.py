@@ -20,11 +20,18 @@ class GroupCommit(Generic[Item, Answer]):
     Args:
         work: Does one round: returns an answer for each item, in their order, or raises, which all of them are told.
         most_together: Items of a round.
+        apart: Errors that are a single item's: a round that raises one is done again, each item alone.
     """
 
-    def __init__(self, work: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], most_together: int) -> None:
+    def __init__(
+        self,
+        work: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        most_together: int,
+        apart: tuple[type[Exception], ...] = (),
+    ) -> None:
         self._work = work
         self._most_together = most_together
+        self._apart = apart
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._rounds: asyncio.Task[None] | None = None
 
@@ -50,6 +57,10 @@ class GroupCommit(Generic[Item, Answer]):
         try:
             answers = await self._work([item for item, _ in together])
         except Exception as error:
+            if isinstance(error, self._apart) and len(together) > 1:
+                for alone in together:
+                    await self._round([alone])
+                return
             for _, future in together:
                 if not future.done():
                     future.set_exception(error)

@@ -13,8 +13,10 @@ from functools import partial
 from typing import Any
 
 from deployments.jobs.api_keys import NO_LIMITS, KeyLimits
+from deployments.jobs.attempts import Completion
 from deployments.jobs.backoff import Backoff
 from deployments.jobs.counts import DetailedCounts, QueueCounts
+from deployments.jobs.database import REFUSED_ROWS
 from deployments.jobs.exceptions import JobError, StoreUnavailableError, UnknownJobError
 from deployments.jobs.ledger import Moves
 from deployments.jobs.limits import QueueLimits
@@ -54,18 +56,10 @@ logger = logging.getLogger(__name__)
 
 PREVIEWED_JOBS = 1000
 MOST_REPORTERS = 256  # whose reports share a transaction
+MOST_COMPLETIONS = 64  # that do
 
-# Topics: what may be claimable, and any change of a job; the others are "job/<id>".
+# Topics: what may be claimable, and any change of a job.
 _QUEUE, _CHANGES = "queue", "changes"
-
-
-def job_version(job: Job) -> str:
-    """Return what :meth:`JobTracker.watch` compares: equal as long as there is no news of a job."""
-    return f"{job.state}/{job.phase or ''}/{job.attempts}/{job.step}/{int(job.cancel_requested)}"
-
-
-def _topic(job_id: str) -> str:
-    return f"job/{job_id}"
 
 
 class JobTracker(
@@ -149,6 +143,7 @@ class JobTracker(
         self._windows = RateWindows()
         self._choices = ModelChoices()
         self._reports = GroupCommit(self._write_reports, MOST_REPORTERS)
+        self._completions = GroupCommit(self._write_completions, MOST_COMPLETIONS, apart=REFUSED_ROWS)
 
     async def _store(self) -> JobStore:
         async with self._opening:
@@ -254,17 +249,6 @@ class JobTracker(
 
         return await self._wakeups.poll(_CHANGES, look, lambda changes: changes.is_news, wait_seconds)
 
-    async def watch(self, job_id: str, seen_version: str | None, wait_seconds: float) -> Job:
-        """Return a job as soon as its :func:`job_version` is not ``seen_version``, or after ``wait_seconds``."""
-        store = await self._store()
-
-        async def look() -> Job:
-            return await store.get(job_id)
-
-        return await self._wakeups.poll(
-            _topic(job_id), look, lambda job: job_version(job) != seen_version, wait_seconds
-        )
-
     async def queue_position(self, job_id: str) -> int | None:
         """Return how many claims of its model it takes to reach a job; None unless it is pending."""
         return await (await self._store()).queue_position(job_id)
@@ -302,7 +286,7 @@ class JobTracker(
 
     async def complete(self, job_id: str, fence: int, images: Sequence[NewImage]) -> bool:
         """End a job with its images; False where this attempt may not, being stale or cancelled."""
-        completed = await (await self._store()).complete(job_id, fence, images)
+        completed = await self._completions.do(Completion(job_id, fence, images))
         if completed:
             self._rates.completed(job_id)
         return completed
@@ -371,6 +355,9 @@ class JobTracker(
     async def _write_reports(self, reporters: Sequence[Sequence[ProgressReport]]) -> list[set[str]]:
         return await (await self._store()).report_each(reporters, self._lease)
 
+    async def _write_completions(self, completions: Sequence[Completion]) -> list[bool]:
+        return await (await self._store()).complete_each(completions)
+
     def _note_moves(self, moves: Moves) -> None:
         for job_id in moves.jobs:
             self._changed(job_id)
@@ -384,7 +371,6 @@ class JobTracker(
     def _changed(self, job_id: str) -> None:
         """To be called after every change of a job: those who follow it hear of it by this alone."""
         self._changes.note(job_id)
-        self._wakeups.wake(_topic(job_id))
         self._wakeups.wake(_CHANGES)
 
     async def _measure(self) -> None:

@@ -13,8 +13,8 @@ import httpx
 import PIL.Image
 
 from deployments.jobs.records import Claim
-from deployments.tracker.job_tracker import job_version
 from tests.unit.api_service import ApiService
+from tests.unit.following import news_of
 
 
 async def next_claim(service: ApiService, model_id: str = "shapes") -> Claim:
@@ -46,7 +46,7 @@ async def cancellation(service: ApiService, claim: Claim) -> None:
     """Wait until a running job is to be cancelled."""
     job = await service.job(claim.job_id)
     while not job.cancel_requested:
-        job = await service.tracker.watch(job.id, job_version(job), 30)
+        job = await news_of(service.tracker, job)
 
 
 def picture(

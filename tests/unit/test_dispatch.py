@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError
 
-from deployments.tracker.job_tracker import JobTracker, job_version
+from deployments.tracker.job_tracker import JobTracker
 from serve.dispatch import Dispatcher
+from tests.unit.following import news_of
 from tests.unit.job_samples import request
 
 pytestmark = pytest.mark.timeout(60)
@@ -50,7 +51,7 @@ async def outcome(tracker: JobTracker, error: Exception) -> str:
     dispatcher = Dispatcher(tracker, {asked.model_id: DyingModel(error)}, {asked.model_id: 1}, 0.01, 100)
     dispatcher.start()
     while job.attempts < 2 and not job.state.is_terminal:
-        job = await tracker.watch("a", job_version(job), 1.0)
+        job = await news_of(tracker, job)
     await dispatcher.close()
     return f"{job.state}, attempt {job.attempts}"
 

@@ -9,6 +9,7 @@ from deployments.jobs.deadlines import JOBS_AT_ONCE
 from deployments.jobs.records import JobState
 from deployments.jobs.store import JobStore
 from deployments.tracker.job_tracker import JobTracker
+from tests.unit.following import news_of
 from tests.unit.job_samples import LIMIT, claimed, request, state, submitted
 
 LONG = 100.0  # seconds that no test waits for
@@ -192,5 +193,5 @@ class TestTimer:
         await tracker.submit("a", request().model_copy(update={"expires_in": 1}))
         job = await tracker.get("a")
         while not job.state.is_terminal:
-            job = await tracker.watch("a", f"{job.state}//0/0/0", LONG)
+            job = await news_of(tracker, job)
         assert job.message == "It expired before it could start."

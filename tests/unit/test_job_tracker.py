@@ -6,14 +6,16 @@ import asyncio
 import os
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
-from deployments.jobs.exceptions import QueueFullError, StoreUnavailableError, UnknownJobError
+from deployments.jobs.exceptions import QueueFullError, StoreUnavailableError
 from deployments.jobs.records import GenerationSettings, JobPhase, JobRequest, JobState, ProgressReport
 from deployments.jobs.store import JobStore
-from deployments.tracker.job_tracker import JobTracker, job_version
+from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.settings import TrackerSettings, fingerprint
+from tests.unit.following import LONG, news_of
+from tests.unit.job_samples import image
 
-LONG = 100.0  # seconds that no test waits for: what waits is woken, or the test fails at its timeout
 pytestmark = pytest.mark.timeout(60)
 
 REQUEST = JobRequest(
@@ -56,6 +58,13 @@ async def claim_now(tracker: JobTracker, claim_id: str = "claim") -> int:
     return claim.fence
 
 
+async def processing(tracker: JobTracker, job_ids: str) -> dict[str, int]:
+    """Have jobs with these ids run; returns their fences."""
+    for job_id in job_ids:
+        await tracker.submit(job_id, REQUEST)
+    return {claim.job_id: claim.fence for claim in await tracker.claim({"tiny": len(job_ids)}, "replica", "claim")}
+
+
 class TestClaim:
     async def test_returns_at_once_when_nothing_is_claimable_and_no_wait_is_allowed(self, tracker):
         assert await tracker.claim(CAPACITY, "replica", "1") == []
@@ -93,9 +102,7 @@ class TestClaim:
 
 class TestReport:
     async def test_reports_at_once_share_transactions_and_each_reporter_is_answered(self, tracker):
-        for job_id in "abc":
-            await tracker.submit(job_id, REQUEST)
-        fences = {claim.job_id: claim.fence for claim in await tracker.claim({"tiny": 3}, "replica", "claim")}
+        fences = await processing(tracker, "abc")
         await tracker.cancel("b")
         store = await tracker._store()
         write, reporters = store.report_each, []
@@ -110,17 +117,46 @@ class TestReport:
         assert reporters == [3]
 
 
-class TestWatch:
-    async def test_returns_at_once_what_is_news(self, tracker):
-        job = await tracker.submit("a", REQUEST)
-        assert await tracker.watch("a", None, LONG) == job
-        assert await tracker.watch("a", "something else", LONG) == job
+class TestComplete:
+    async def test_completions_at_once_share_transactions_and_each_is_answered(self, tracker):
+        fences = await processing(tracker, "abcd")
+        await tracker.cancel("b")
+        store = await tracker._store()
+        write, rounds = store.complete_each, []
 
-    async def test_returns_the_same_after_its_wait(self, tracker):
-        job = await tracker.submit("a", REQUEST)
-        assert await tracker.watch("a", job_version(job), 0.01) == job
+        async def counted(completions):
+            rounds.append(len(completions))
+            return await write(completions)
 
-    async def test_follows_a_job_to_its_end(self, tracker):
+        store.complete_each = counted
+        wanted = [
+            ("a", fences["a"]),
+            ("b", fences["b"]),
+            ("c", fences["c"] - 1),
+            ("d", fences["d"]),
+            ("d", fences["d"]),
+        ]
+        ends = await asyncio.gather(*(tracker.complete(job_id, fence, [image(job_id)]) for job_id, fence in wanted))
+        assert ends == [True, False, False, True, True]
+        assert rounds == [5]
+        states = [(await tracker.get(job_id)).state for job_id in "abcd"]
+        assert states == [JobState.COMPLETED, JobState.CANCELLED, JobState.PROCESSING, JobState.COMPLETED]
+        assert [len(await store.images_of(job_id)) for job_id in "abcd"] == [1, 0, 0, 1]
+
+    async def test_a_completion_that_the_database_refuses_is_the_only_one_that_fails(self, tracker):
+        fences = await processing(tracker, "abc")
+        made = {"a": image("a"), "b": image("a"), "c": image("c")}
+        ends = await asyncio.gather(
+            *(tracker.complete(job_id, fences[job_id], [made[job_id]]) for job_id in "abc"), return_exceptions=True
+        )
+        assert isinstance(ends[1], IntegrityError)
+        assert ends[::2] == [True, True]
+        states = [(await tracker.get(job_id)).state for job_id in "abc"]
+        assert states == [JobState.COMPLETED, JobState.PROCESSING, JobState.COMPLETED]
+
+
+class TestChanges:
+    async def test_follow_a_job_to_its_end(self, tracker):
         job = await tracker.submit("a", REQUEST)
 
         async def claim() -> None:
@@ -134,9 +170,9 @@ class TestWatch:
 
         seen = []
         for change in (claim, progress, lambda: tracker.cancel("a"), complete):
-            watch = await waiting(tracker, "job/a", tracker.watch("a", job_version(job), LONG))
+            news = await waiting(tracker, "changes", news_of(tracker, job))
             await change()
-            job = await watch
+            job = await news
             seen.append((job.state, job.phase, job.step, job.cancel_requested))
         assert seen == [
             (JobState.PROCESSING, JobPhase.PREPARING, 0, False),
@@ -145,16 +181,11 @@ class TestWatch:
             (JobState.CANCELLED, None, 2, True),
         ]
 
-    async def test_of_an_unknown_job(self, tracker):
-        with pytest.raises(UnknownJobError):
-            await tracker.watch("nobody", None, LONG)
-        assert tracker._wakeups._waiting == {}
-
-    async def test_that_is_given_up_leaves_nothing(self, tracker):
-        job = await tracker.submit("a", REQUEST)
-        watch = await waiting(tracker, "job/a", tracker.watch("a", job_version(job), LONG))
-        watch.cancel()
-        await asyncio.wait([watch])
+    async def test_that_are_no_longer_waited_for_leave_nothing(self, tracker):
+        changes = await tracker.changes(None, 0)
+        poll = await waiting(tracker, "changes", tracker.changes(changes.cursor, LONG))
+        poll.cancel()
+        await asyncio.wait([poll])
         assert tracker._wakeups._waiting == {}
 
 
@@ -165,7 +196,7 @@ class TestReaper:
         for attempt in ("1", "2"):
             await tracker.claim(CAPACITY, "replica", attempt, LONG)
         while not job.state.is_terminal:
-            job = await tracker.watch("a", job_version(job), LONG)
+            job = await news_of(tracker, job)
         assert (job.state, job.attempts) == (JobState.FAILED, 2)
 
     async def test_survives_errors_of_the_store(self, make_tracker, monkeypatch, caplog):

@@ -22,7 +22,8 @@ from deployments.pools import replica as pool_replica
 from deployments.pools.parked_model import ParkedModel
 from deployments.pools.replica import PoolReplica
 from deployments.settings import Settings
-from deployments.tracker.job_tracker import JobTracker, job_version
+from deployments.tracker.job_tracker import JobTracker
+from tests.unit.following import news_of
 from tests.unit.loading_samples import save_folder
 
 pytestmark = pytest.mark.usefixtures("own_logs")
@@ -80,7 +81,7 @@ async def until_loading(tracker: JobTracker, job_id: str) -> None:
     job = await tracker.get(job_id)
     async with asyncio.timeout(60):
         while job.phase is not JobPhase.LOADING_MODEL:
-            job = await tracker.watch(job_id, job_version(job), 60)
+            job = await news_of(tracker, job)
 
 
 async def test_models_take_turns_where_the_memory_is_enough_for_one(tmp_path, tracker, folder):

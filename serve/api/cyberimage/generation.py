@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Header, Query, Response, status
 
 from deployments.previews import MEDIA_TYPE as PREVIEW_TYPE
-from deployments.tracker.job_tracker import job_version
 from serve.api.access import CHANGES, READS, SUBMITS, Who
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.bodies import GenerateAnswer, GenerateBody, SettingsBody, StatusAnswer
@@ -109,8 +108,8 @@ async def job_status(  # noqa: PLR0913, PLR0917 - each is a parameter of the rou
     seen = tags_of(if_none_match or "")
     view = await (behind.feed.changed_view(job_id, seen, wait) if wait else behind.tracker.view(job_id))
     require_own_job(who, view.job)
-    headers = {"ETag": f'W/"{job_version(view.job)}"', "Cache-Control": "no-store"}
-    if job_version(view.job) in seen:
+    headers = {"ETag": f'W/"{view.job.version}"', "Cache-Control": "no-store"}
+    if view.job.version in seen:
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     response.headers.update(headers)
     return StatusAnswer.of(view)
