@@ -86,21 +86,29 @@ class Claims:
         await self.change.connection.execute(
             update(jobs).where(jobs.c.id.in_([row["id"] for row in current])).values(lease_until=lease.until)
         )
-        return [claim_of(row) for row in current]
+        return [claim_of(row, fence=row["attempts"]) for row in current]
 
     async def _take_next(self, free: Mapping[str, int], lease: Lease) -> list[Claim]:
-        turn = await newest_turn(self.change.connection)
-        claims = []
-        for model_id, count in free.items():
-            for job_id in await next_jobs(self.change.connection, model_id, count, self.change.now):
-                turn += 1
-                claims.append(await self._take(job_id, lease, turn))
-        return claims
+        connection = self.change.connection
+        turn = await newest_turn(connection)
+        ids = [
+            job_id
+            for model_id, count in free.items()
+            for job_id in await next_jobs(connection, model_id, count, self.change.now)
+        ]
+        if not ids:
+            return []
+        rows = await lock_jobs(connection, ids)
+        turns = {job_id: turn + place for place, job_id in enumerate(ids, start=1)}
+        await self._take(turns, lease)
+        for job_id in ids:
+            self.change.ledger.claimed(rows[job_id], turns[job_id])
+        return [claim_of(rows[job_id], fence=rows[job_id]["attempts"] + 1) for job_id in ids]
 
-    async def _take(self, job_id: str, lease: Lease, turn: int) -> Claim:
-        taken = await self.change.connection.execute(
+    async def _take(self, turns: Mapping[str, int], lease: Lease) -> None:
+        taken = (
             update(jobs)
-            .where(jobs.c.id == job_id)
+            .where(jobs.c.id == bindparam("taken"))
             .values(
                 state=JobState.PROCESSING,
                 phase=JobPhase.PREPARING,
@@ -111,13 +119,11 @@ class Claims:
                 holder=lease.holder,
                 claim_id=lease.claim_id,
                 lease_until=lease.until,
-                turn=turn,
+                turn=bindparam("turn_taken"),
             )
-            .returning(jobs)
         )
-        row = taken.mappings().one()
-        self.change.ledger.claimed(row)
-        return claim_of(row)
+        rows = [{"taken": job_id, "turn_taken": turn} for job_id, turn in turns.items()]
+        await self.change.connection.execute(taken, rows)
 
 
 def _later(noted: str | None, reported: JobPhase) -> JobPhase:
@@ -130,12 +136,12 @@ def is_current(row: RowMapping, fence: int) -> bool:
     return bool(row["state"] == JobState.PROCESSING and row["attempts"] == fence)
 
 
-def claim_of(row: RowMapping) -> Claim:
-    """Return the record of a job's newest claim."""
+def claim_of(row: RowMapping, fence: int) -> Claim:
+    """Return the record of a claim of a job, by its row and the claim's number."""
     return Claim(
         job_id=row["id"],
         request=request_of(row),
-        fence=row["attempts"],
+        fence=fence,
         created_at=row["created_at"],
         priority=PriorityClass.of_rank(row["priority"]),
     )

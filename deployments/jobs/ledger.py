@@ -77,12 +77,12 @@ class Ledger:
         if is_in_lane(job):
             self.left(job)
 
-    def claimed(self, job: RowMapping) -> None:
-        """Note that a job of a lane was claimed, at its newest turn."""
+    def claimed(self, job: RowMapping, turn: int) -> None:
+        """Note that a job of a lane is claimed, whose row is still that of the pending one, and at which turn."""
         self._jobs[JobState.PENDING, job["model_id"]] -= 1
         self._jobs[JobState.PROCESSING, job["model_id"]] += 1
         self.moves.jobs.append(job["id"])
-        self._turns[lane_of(job)] = job["turn"]
+        self._turns[lane_of(job)] = turn
         self.left(job)
 
     def waits(self, job: RowMapping) -> None:

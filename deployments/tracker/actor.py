@@ -19,8 +19,9 @@ from deployments.tracker.settings import TrackerSettings, fingerprint
 TRACKER_NAME = "job-tracker"
 TRACKER_NAMESPACE = "cyberimage"
 
-# Long polls of every ingress replica and every watching client sit in the actor at once.
-MAX_CONCURRENCY = 1000
+# Calls of every replica, and long polls of every ingress replica, are in the actor at once; those beyond would wait
+# unseen in front of it, behind each other.
+MAX_CONCURRENCY = 10_000
 REPLACE_ATTEMPTS = 50
 REPLACE_PAUSE_SECONDS = 0.2
 DESCRIBE_TIMEOUT_SECONDS = 60.0
