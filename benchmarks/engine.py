@@ -159,18 +159,25 @@ def measure_tail(regime: Regime, rounds: int) -> dict[str, Any]:
     requests = mixed_requests(regime.count, regime.steps, regime.size)
     serve_together(engine, at_once(requests[:16]))
     capacity = serve_serially(stock, at_once(requests[:12])).rate
-    ratios: dict[str, list[float]] = {"p50": [], "p95": [], "p95 of the shortest jobs": []}
-    fewest = min(regime.steps)
+    latencies: list[tuple[np.ndarray, np.ndarray]] = []
     for number in range(rounds):
         load = poisson(requests, 0.8 * capacity, seed=number)
         serial, together = serve_serially(stock, load), serve_together(engine, load)
-        ratios["p50"].append(together.percentile(50) / serial.percentile(50))
-        ratios["p95"].append(together.percentile(95) / serial.percentile(95))
-        short = [index for index, each in enumerate(load) if each.request.num_inference_steps == fewest]
-        tails = [np.percentile([served.latencies[index] for index in short], 95) for served in (together, serial)]
-        ratios["p95 of the shortest jobs"].append(float(tails[0] / tails[1]))
+        latencies.append((np.array(together.latencies), np.array(serial.latencies)))
     engine.stop()
-    return {"regime": regime.name} | {f"{name}, engine / serial, each round": found for name, found in ratios.items()}
+    steps = np.array([request.num_inference_steps for request in requests])
+    everyone, shortest = np.full(len(steps), True), steps == min(regime.steps)
+    figures: dict[str, Any] = {"regime": regime.name}
+    for name, percent, who in (("p50", 50, everyone), ("p95", 95, everyone), ("p95 of the shortest", 95, shortest)):
+        rounds_of = [(mine[who], theirs[who]) for mine, theirs in latencies]
+        together_of_all, serial_of_all = (np.concatenate(each) for each in zip(*rounds_of, strict=True))
+        figures[f"{name}, engine / serial, each round"] = [_ratio(*each, percent) for each in rounds_of]
+        figures[f"{name}, engine / serial, all rounds"] = _ratio(together_of_all, serial_of_all, percent)
+    return figures
+
+
+def _ratio(mine: np.ndarray, theirs: np.ndarray, percent: float) -> float:
+    return float(np.percentile(mine, percent) / np.percentile(theirs, percent))
 
 
 def measure_joining(regime: Regime) -> dict[str, Any]:

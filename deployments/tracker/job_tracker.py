@@ -55,8 +55,7 @@ from deployments.tracker.webhooks import Courier
 logger = logging.getLogger(__name__)
 
 PREVIEWED_JOBS = 1000
-MOST_REPORTERS = 256  # whose reports share a transaction
-MOST_COMPLETIONS = 64  # that do
+MOST_REPORTERS, MOST_COMPLETIONS = 256, 64  # that share a transaction
 
 # Topics: what may be claimable, and any change of a job.
 _QUEUE, _CHANGES = "queue", "changes"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count
+from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -62,7 +64,7 @@ class Load:
 
     Attributes:
         url: The service.
-        jobs: How many to submit in all.
+        jobs: How many to submit in all; None: until it is ended.
         every_seconds: From one submit to the next, of all clients together.
         seed: Of the choice of orders.
         clients: How many.
@@ -71,7 +73,7 @@ class Load:
     """
 
     url: str
-    jobs: int
+    jobs: int | None
     every_seconds: float
     seed: int
     clients: int = 4
@@ -80,9 +82,15 @@ class Load:
 
     def start(self) -> None:
         """Begin."""
+        self._ended = Event()
         self._pool = ThreadPoolExecutor(self.clients, "load")
-        shares = [len(range(client, self.jobs, self.clients)) for client in range(self.clients)]
+        everyone = range(self.clients)
+        shares = [count() if self.jobs is None else range(client, self.jobs, self.clients) for client in everyone]
         self._work = [self._pool.submit(self._run, client, share) for client, share in enumerate(shares)]
+
+    def end(self) -> None:
+        """Begin no more jobs."""
+        self._ended.set()
 
     def join(self) -> None:
         """Wait until every job was accepted; raise what kept one from it."""
@@ -90,13 +98,14 @@ class Load:
             work.result()
         self._pool.shutdown()
 
-    def _run(self, client: int, jobs: int) -> None:
+    def _run(self, client: int, jobs: Iterable[int]) -> None:
         choice = random.Random(f"{self.seed}/{client}")
-        for _ in range(jobs):
+        for _ in jobs:
             order = choice.choice(ORDERS)
             key = str(UUID(int=choice.getrandbits(128), version=4))
             self.accepted[submit(self.url, order, key, self.refusals)] = order
-            time.sleep(self.every_seconds * self.clients)
+            if self._ended.wait(self.every_seconds * self.clients):
+                return
 
 
 def submit(url: str, order: Order, key: str, refusals: list[str] | None = None) -> str:

@@ -23,7 +23,7 @@ def test_jobs_and_requests_do_not_notice_a_redeploy(tmp_path: Path):
     try:
         cluster.start()
         old = {role: set(cluster.pids(role)) for role in (Role.MODEL, Role.INGRESS)}
-        load = Load(cluster.url, jobs=50, every_seconds=0.65, seed=7)
+        load = Load(cluster.url, jobs=None, every_seconds=1.0, seed=7)
         load.start()
         wait_for_condition(lambda: len(load.accepted) > 8, timeout=60)
         cluster.redeploy(CHANGED)
@@ -32,6 +32,7 @@ def test_jobs_and_requests_do_not_notice_a_redeploy(tmp_path: Path):
             return all(new and not new & old[role] for role in old if (new := set(cluster.pids(role))) is not None)
 
         wait_for_condition(is_replaced, timeout=REDEPLOY_SECONDS, retry_interval_ms=200)
+        load.end()
         load.join()
         wait_for_quiet(cluster.url)
         jobs = survey(cluster.url, list(load.accepted)).jobs
