@@ -90,6 +90,30 @@ async def submit_batch(
     return jobs
 
 
+async def retry_job(services: Services, job_id: str, who: Identity) -> Job:
+    """Queue what a failed or cancelled job asked for once more, as a new job that names the old one.
+
+    Args:
+        services: The parts behind the edge.
+        job_id: Of the old one.
+        who: Who asks.
+
+    Raises:
+        UnknownJobError: There is none with this id.
+        JobStateError: It has not failed and was not cancelled.
+        NotAllowedError: The caller's API key is not for this.
+        QueueFullError: Too many jobs wait.
+        DailyLimitError: The caller's API key has used up its images of today.
+    """
+    asked = (await services.tracker.get(job_id)).request
+    within_key(who, asked, asked.priority)
+    new_id = new_job_id(who.name, None)
+    with about(job_id=new_id), submit_spans({new_id: asked.model_id}):
+        job = await services.tracker.retry(job_id, new_id, who.name, who.limits)
+    _note_submitted(job)
+    return job
+
+
 def plan_job(catalog: Catalog, body: GenerateBody, client: str, pictures: Pictures) -> JobRequest:
     """Check a request against its model's limits and fill in every default.
 

@@ -129,6 +129,15 @@ class TestRequests:
         assert answered["request_id"] == "r-1"
         assert answered["message"].startswith("POST '/api/generate' was answered with 200 in ")
 
+    async def test_a_retry_is_logged_as_the_submission_that_it_is(self, lines, tmp_path):
+        async with api_service(tmp_path) as service:
+            job_id = await service.submit()
+            await service.tracker.cancel(job_id)
+            answer = await service.http.post(f"/api/jobs/{job_id}/retry", headers={"X-Request-ID": "r-1"})
+        submitted = [line for line in lines() if line["message"] == "A job was submitted"][-1]
+
+        assert (submitted["request_id"], submitted["job_id"]) == ("r-1", answer.json()["job_id"])
+
     async def test_what_went_well_is_logged_only_where_everything_is(self, lines, tmp_path):
         async with api_service(tmp_path) as service:
             await service.http.get("/api/models")

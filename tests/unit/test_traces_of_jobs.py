@@ -141,6 +141,16 @@ async def test_a_job_that_fails_has_its_error_in_the_trace(tmp_path, catalog, ex
     assert "there is no such folder" in generate.status.description
 
 
+async def test_a_retry_begins_a_trace_of_its_own(tmp_path, catalog, exporter):
+    async with api_service(tmp_path, catalog) as service:
+        job_id = await submit(service)
+        await service.tracker.cancel(job_id)
+        retried = (await service.http.post(f"/api/jobs/{job_id}/retry")).json()["job_id"]
+
+    roots = {span.context.trace_id for span in exporter.get_finished_spans() if span.name == "submit"}
+    assert roots == {UUID(job_id).int, UUID(retried).int}
+
+
 async def test_without_an_endpoint_nothing_is_traced(tmp_path, catalog):
     configure_traces(TracingSettings(), "test")
     async with api_service(tmp_path, catalog) as service:

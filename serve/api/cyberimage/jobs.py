@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import uuid4
 
 from fastapi import APIRouter, Body, Header, Query
 
-from deployments.jobs.api_keys import NO_LIMITS
 from deployments.jobs.listing import JobFilter
 from deployments.jobs.records import JobState
+from serve import submission
 from serve.api.access import CHANGES, READS, SUBMITS, Who
 from serve.api.cyberimage import answers, control_examples, examples
 from serve.api.cyberimage.bodies import GenerateAnswer, StatusAnswer
 from serve.api.cyberimage.control_bodies import BatchAnswer, BatchBody, JobsAnswer, ListedJob, PriorityBody
 from serve.api.cyberimage.parameters import Behind, OwnJobId, Time
-from serve.identity import require_priority, within_key
-from serve.submission import submit_batch
+from serve.identity import require_priority
 
 router = APIRouter()
 
@@ -67,7 +65,7 @@ async def submit_jobs(
     ] = None,
 ) -> BatchAnswer:
     """Queue up to 100 jobs: all of them, or none where one is not right or there is no room for all."""
-    jobs = await submit_batch(behind, body.jobs, who, idempotency_key)
+    jobs = await submission.submit_batch(behind, body.jobs, who, idempotency_key)
     message = "1 job is queued." if len(jobs) == 1 else f"{len(jobs)} jobs are queued."
     return BatchAnswer(job_ids=[job.id for job in jobs], message=message)
 
@@ -84,10 +82,7 @@ async def submit_jobs(
 )
 async def retry_job(behind: Behind, who: Who, job_id: OwnJobId) -> GenerateAnswer:
     """Queue what a failed or cancelled job asked for once more, as a new job whose `retry_of` names the old one."""
-    if who.limits != NO_LIMITS:
-        asked = (await behind.tracker.get(job_id)).request
-        within_key(who, asked, asked.priority)
-    job = await behind.tracker.retry(job_id, str(uuid4()), who.name, who.limits)
+    job = await submission.retry_job(behind, job_id, who)
     return GenerateAnswer(
         job_id=job.id, status=job.state, num_images=job.request.settings.num_images, message="The job is queued."
     )
