@@ -23,7 +23,7 @@ import psutil
 import yaml
 
 from tests.chaos.served import PROJECT, ServedCluster
-from tests.service import Service
+from tests.support.service import Service
 
 STEPS = 4
 # What comes to an end at each moment, and whose time it is.

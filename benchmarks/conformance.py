@@ -35,7 +35,7 @@ from deployments.engine.costs import ForwardCosts
 from deployments.engine.engine import Engine
 from deployments.engine.generation import draw_image
 from deployments.engine.request import ImageRequest
-from tests.unit.tiny_pipelines import tiny_pipeline
+from tests.support.tiny_pipelines import tiny_pipeline
 
 TOLERANCE = 1e-3
 AGREES, DIFFERS, FAILS = "agrees", "differs", "fails in the engine"

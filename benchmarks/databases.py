@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.postgresql import PostgresqlServer
+from tests.support.postgresql import PostgresqlServer
 
 
 @contextmanager

@@ -35,11 +35,11 @@ from benchmarks.engine_loads import (
     serve_together,
 )
 from deployments.engine.engine import Engine
-from deployments.engine.exceptions import GenerationCancelledError
-from deployments.engine.loading import PipelineSource, load_pipeline
 from deployments.engine.previews import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.engine.step_cache import CachedPass, Passenger, StepCache
+from deployments.pipelines.exceptions import GenerationCancelledError
+from deployments.pipelines.loading import PipelineSource, load_pipeline
 
 SCHEDULERS = (
     "DDIMScheduler",

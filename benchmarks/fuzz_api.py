@@ -26,15 +26,15 @@ import httpx
 import uvicorn
 
 from deployments.catalog.catalog import load_catalog
-from deployments.jobs.api_keys import NewKey, Scope, hash_of, make_key
+from deployments.jobs.records.api_keys import NewKey, Scope, hash_of, make_key
 from deployments.jobs.store import JobStore
-from deployments.settings import Settings
+from deployments.settings.service import Settings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker
-from serve.api.application import build_api
-from serve.enrichment import Enricher
-from serve.services import Services
-from tests.unit.api_service import ApiService
+from serve.application import build_api
+from serve.services.enrichment import Enricher
+from serve.services.services import Services
+from tests.support.api_service import ApiService
 
 PROJECT = Path(__file__).parents[1]
 CONFIG = Path(__file__).with_suffix(".toml")

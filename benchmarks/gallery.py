@@ -23,14 +23,14 @@ from sqlalchemy import event, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from benchmarks.databases import new_database, sqlite_file
-from deployments.jobs.database import Database
-from deployments.jobs.gallery import GalleryFilter
-from deployments.jobs.holdings import note_images
-from deployments.jobs.records import GenerationSettings, JobState
-from deployments.jobs.search import indexed_words
+from deployments.jobs.database.database import Database
+from deployments.jobs.database.search import indexed_words
+from deployments.jobs.database.tables import images, jobs
+from deployments.jobs.images.gallery import GalleryFilter
+from deployments.jobs.images.holdings import note_images
+from deployments.jobs.records.jobs import GenerationSettings, JobState
 from deployments.jobs.store import JobStore
-from deployments.jobs.tables import images, jobs
-from tests.postgresql import PostgresqlServer, find_programs
+from tests.support.postgresql import PostgresqlServer, find_programs
 
 IMAGES_PER_JOB = 2
 CLIENTS = 20

@@ -29,12 +29,12 @@ from uuid import uuid4
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deployments.jobs.database import Database
-from deployments.jobs.limits import QueueLimits
-from deployments.jobs.records import GenerationSettings, JobRequest, JobState
+from deployments.jobs.database.database import Database
+from deployments.jobs.database.tables import jobs, lanes, tallies
+from deployments.jobs.queue.limits import QueueLimits
+from deployments.jobs.records.jobs import GenerationSettings, JobRequest, JobState
 from deployments.jobs.store import JobStore
-from deployments.jobs.tables import jobs, lanes, tallies
-from tests.postgresql import PostgresqlServer, find_programs
+from tests.support.postgresql import PostgresqlServer, find_programs
 
 MODEL = "tiny"
 LEASE = timedelta(seconds=60)

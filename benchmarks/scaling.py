@@ -30,15 +30,15 @@ import ray
 
 from benchmarks.databases import new_database, sqlite_file
 from benchmarks.jobs import MODEL, fill
-from deployments.jobs.records import Claim, JobPhase, NewImage
+from deployments.jobs.records.jobs import Claim, JobPhase, NewImage
 from deployments.jobs.store import JobStore
-from deployments.progress import ProgressReporter
 from deployments.tracker.actor import connect_tracker
 from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.progress import ProgressReporter
 from deployments.tracker.remote import remote_tracker
 from deployments.tracker.settings import TrackerSettings
 from serve.dispatch import Dispatcher
-from tests.postgresql import PostgresqlServer, find_programs
+from tests.support.postgresql import PostgresqlServer, find_programs
 
 NAMESPACE = "benchmark"
 ONGOING_JOBS = 2  # one under way, and one that follows without a gap: ModelEntry.most_ongoing_jobs of max_batch 1

@@ -22,7 +22,7 @@ import aiohttp
 import yaml
 
 from tests.chaos.served import ServedCluster
-from tests.postgresql import PostgresqlServer, find_programs
+from tests.support.postgresql import PostgresqlServer, find_programs
 
 NOTHING = {"jsonrpc": "2.0", "id": 1, "method": "nothing", "params": {"prompt": "a red circle"}}
 BODY = {"model_id": "asleep", "prompt": "a red circle", "settings": {"num_inference_steps": 4}}

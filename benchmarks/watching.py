@@ -20,15 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployments.catalog.catalog import PROJECT_ROOT, load_catalog
-from deployments.jobs.records import GenerationSettings, JobPhase, JobRequest, ProgressReport
-from deployments.settings import Settings
+from deployments.catalog.catalog import load_catalog
+from deployments.catalog.entry import PROJECT_ROOT
+from deployments.jobs.records.jobs import GenerationSettings, JobPhase, JobRequest, ProgressReport
+from deployments.settings.service import Settings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker
-from serve.api.application import build_api
-from serve.job_feed import Rhythm
-from serve.services import Services
-from tests.unit.event_stream import EventStream, open_stream
+from serve.application import build_api
+from serve.services.job_feed import Rhythm
+from serve.services.services import Services
+from tests.support.event_stream import EventStream, open_stream
 
 JOB_ID = "6f0c3b1e-5f0a-4a52-9a39-0c8a1f1b2c3d"
 

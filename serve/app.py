@@ -10,12 +10,15 @@ from ray import serve
 from ray.serve import Application
 
 from deployments.autoscaling import DRAIN_CHECK_SECONDS, autoscaling_fields
-from deployments.backends import listening_host, require_reachable_images
-from deployments.catalog.catalog import Catalog, ModelEntry, Pool, Replicas, load_catalog
-from deployments.image_storage import prepare_storage
-from deployments.model_replica import ModelReplica
+from deployments.catalog.catalog import Catalog, load_catalog
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.pools import Pool
+from deployments.catalog.replicas import Replicas
+from deployments.cluster import listening_host, require_reachable_images
+from deployments.model.replica import ModelReplica
 from deployments.pools.replica import PoolReplica
-from deployments.settings import Settings, load_settings
+from deployments.settings.service import Settings, load_settings
+from deployments.storage.opening import prepare_storage
 from serve.ingress import Ingress
 
 _INGRESS_CPUS = 0.1
@@ -26,7 +29,7 @@ def build_app(args: dict[str, Any]) -> Application:
     """Build the application; ``serve_config.yaml`` names this function.
 
     Args:
-        args: Settings, as ``deployments.settings.Settings`` has them.
+        args: Settings, as ``deployments.settings.service.Settings`` has them.
 
     Raises:
         SettingsError: A setting is not valid, the service would be open to others by mistake, or the data folder or

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 from ray.exceptions import RayActorError
 
-from deployments.jobs.records import Claim, JobPhase
-from deployments.progress import ProgressReporter
+from deployments.jobs.records.jobs import Claim, JobPhase
 from deployments.telemetry.logs import about
 from deployments.telemetry.traces import dispatch_span
 from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
 

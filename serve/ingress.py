@@ -9,18 +9,18 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from deployments.backends import open_tracker, require_reachable_images
 from deployments.catalog.catalog import Catalog
-from deployments.image_storage import open_storage
-from deployments.settings import Settings
+from deployments.cluster import open_tracker, require_reachable_images
+from deployments.settings.service import Settings
+from deployments.storage.opening import open_storage
 from deployments.telemetry.logs import configure_logs
 from deployments.telemetry.traces import configure_traces
-from deployments.tracker.retention import Retention
-from deployments.upkeep import Upkeep
-from serve.api.application import build_api
+from deployments.upkeep.retention import Retention
+from deployments.upkeep.sweep import Upkeep
+from serve.application import build_api
 from serve.dispatch import Dispatcher
 from serve.reconfiguration import apply_live_settings
-from serve.services import Services
+from serve.services.services import Services
 
 
 class Ingress:

@@ -18,10 +18,11 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from deployments.catalog.catalog import Catalog, CatalogError, load_catalog
-from deployments.image_storage import prepare_storage
-from deployments.protection_settings import listens_elsewhere
-from deployments.settings import Settings, SettingsError, load_settings
+from deployments.catalog.catalog import Catalog, load_catalog
+from deployments.catalog.file import CatalogError
+from deployments.settings.protection import listens_elsewhere
+from deployments.settings.service import Settings, SettingsError, load_settings
+from deployments.storage.opening import prepare_storage
 from deployments.telemetry.logs import configure_logs
 
 _APP_NAME = "cyberimage"

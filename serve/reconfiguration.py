@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from deployments.jobs.exceptions import JobError
-from deployments.live_settings import LiveIngressSettings, read_live_settings
+from deployments.jobs.records.exceptions import JobError
+from deployments.settings.live import LiveIngressSettings, read_live_settings
 from deployments.telemetry.logs import set_log_level
-from serve.services import Services
+from serve.services.services import Services
 
 logger = logging.getLogger(__name__)
 

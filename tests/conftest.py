@@ -9,10 +9,10 @@ from typing import NoReturn
 import pytest
 
 from serve.launcher import prepare_environment
-from tests.postgresql import PostgresqlServer, find_programs
-from tests.redis_server import RedisServer, find_program
-from tests.s3_server import OtherServer, S3Server
-from tests.service import APP_NAME, Service, free_port
+from tests.support.postgresql import PostgresqlServer, find_programs
+from tests.support.redis_server import RedisServer, find_program
+from tests.support.s3_server import OtherServer, S3Server
+from tests.support.service import APP_NAME, Service, free_port
 
 LEASE_SECONDS = 5.0
 

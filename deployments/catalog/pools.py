@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, ByteSize, Field
-from pydantic_core import PydanticCustomError
+from pydantic import ByteSize, Field
 
+from deployments.catalog.entry import ModelEntry
 from deployments.catalog.file import suggestion
 from deployments.catalog.loading import Loading
 from deployments.catalog.part import CatalogPart, Problem
 from deployments.catalog.replicas import Replicas
-
-if TYPE_CHECKING:
-    from deployments.catalog.catalog import ModelEntry
-
-_POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def _pool_name(value: str) -> str:
-    if not _POOL_NAME.fullmatch(value):
-        raise PydanticCustomError(
-            "pool_name", "not a pool's name: letters, digits, '.', '_' and '-', a letter or digit first, at most 64"
-        )
-    return value
-
-
-PoolName = Annotated[str, AfterValidator(_pool_name)]
 
 
 class Pool(CatalogPart):

@@ -21,17 +21,10 @@ from greenlet import getcurrent
 from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import ForwardCosts, name_of
 from deployments.engine.encodings import EncodingCache
-from deployments.engine.exceptions import (
-    EngineError,
-    EngineStoppedError,
-    GenerationCancelledError,
-    UngroupableError,
-)
 from deployments.engine.forwards import Forwards
 from deployments.engine.gates import gate_shared_modules
 from deployments.engine.generation import Generation, current_generation
 from deployments.engine.grouping import read_call
-from deployments.engine.loading import execution_device
 from deployments.engine.lora_sets import LoraSets, lora_set
 from deployments.engine.memory import keep_freed_memory
 from deployments.engine.policy import Group, Policy
@@ -40,6 +33,13 @@ from deployments.engine.request import ImageRequest
 from deployments.engine.stages import module_of, stage_of
 from deployments.engine.statistics import EngineStatistics
 from deployments.engine.step_caches import StepCaches
+from deployments.pipelines.exceptions import (
+    EngineError,
+    EngineStoppedError,
+    GenerationCancelledError,
+    UngroupableError,
+)
+from deployments.pipelines.loading import execution_device
 
 EXACT_ROWS = 8
 CACHED_ENCODINGS_BYTES = 256 << 20

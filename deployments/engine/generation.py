@@ -15,12 +15,12 @@ from greenlet import GreenletExit, greenlet
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from deployments.engine.exceptions import EngineStoppedError, GenerationCancelledError
 from deployments.engine.grouping import Call
 from deployments.engine.previews import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.engine.shells import StepWatcher, call_arguments, changes_modules, shell_for
 from deployments.engine.step_cache import CachedPass
+from deployments.pipelines.exceptions import EngineStoppedError, GenerationCancelledError
 
 Picture = NDArray[np.float32]
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from deployments.engine.exceptions import UngroupableError
 from deployments.engine.step_cache import CachedPass
+from deployments.pipelines.exceptions import UngroupableError
 
 # Pipelines pass these as a Python number or a 0-d tensor, and the models take one value per row just as well.
 _PER_ROW_NUMBERS = ("timestep", "sigma")

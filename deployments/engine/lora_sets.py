@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from deployments.engine.exceptions import UnsuitableRequestError
-from deployments.engine.lora import REQUEST_PREFIX
+from deployments.pipelines.exceptions import UnsuitableRequestError
+from deployments.pipelines.lora import REQUEST_PREFIX
 
 LoraSet = tuple[tuple[str, float], ...]
 """Names and scales, in the order of the names."""

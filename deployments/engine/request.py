@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Task = Literal["text2image", "image2image", "inpaint"]
+from deployments.pipelines.tasks import Task
 
 
 def _ignore_step(step: int) -> None:

@@ -11,9 +11,9 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.guiders import BaseGuidance
 
-from deployments.engine.exceptions import IncompatibleSchedulerError, UnknownInputError
 from deployments.engine.request import ImageRequest
-from deployments.engine.tasks import call_parameters, pipeline_for
+from deployments.pipelines.exceptions import IncompatibleSchedulerError, UnknownInputError
+from deployments.pipelines.tasks import call_parameters, pipeline_for
 
 StepWatcher = Callable[[int, torch.Tensor | None], None]
 

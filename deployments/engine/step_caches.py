@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deployments.engine.exceptions import ModelLoadError
 from deployments.engine.stages import module_of
 from deployments.engine.step_cache import CachedPass, Passenger, StepCache
+from deployments.pipelines.exceptions import ModelLoadError
 
 if TYPE_CHECKING:
     from deployments.engine.generation import Generation

@@ -9,22 +9,26 @@ from typing import TypeVar
 from sqlalchemy import false, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deployments.jobs.attempts import Attempts, Completion
-from deployments.jobs.audit import Action, Audit
-from deployments.jobs.backoff import NO_PAUSES, Backoff
-from deployments.jobs.change import Change
-from deployments.jobs.claims import Claims, Lease
-from deployments.jobs.counts import DetailedCounts, QueueCounts, count_by_state, count_in_detail
-from deployments.jobs.database import Database
-from deployments.jobs.deadlines import Deadline, Deadlines, next_deadline
-from deployments.jobs.exceptions import JobError
-from deployments.jobs.images import Images
-from deployments.jobs.inputs import Inputs
-from deployments.jobs.ledger import Ledger, Moves
-from deployments.jobs.limits import QueueLimits
-from deployments.jobs.listing import JobFilter, JobPage, job_page
-from deployments.jobs.queue import Queue, known, queue_position
-from deployments.jobs.records import (
+from deployments.jobs.database.database import Database
+from deployments.jobs.database.rows import find_job, job_of
+from deployments.jobs.database.schema import upgrade
+from deployments.jobs.database.tables import jobs
+from deployments.jobs.images.images import Images
+from deployments.jobs.images.inputs import Inputs
+from deployments.jobs.images.store_gallery import StoreGallery
+from deployments.jobs.keys import StoreKeys
+from deployments.jobs.queue.attempts import Attempts, Completion
+from deployments.jobs.queue.claims import Claims, Lease
+from deployments.jobs.queue.counts import DetailedCounts, QueueCounts, count_by_state, count_in_detail
+from deployments.jobs.queue.deadlines import Deadline, Deadlines, next_deadline
+from deployments.jobs.queue.limits import QueueLimits
+from deployments.jobs.queue.listing import JobFilter, JobPage, job_page
+from deployments.jobs.queue.store_administration import StoreAdministration
+from deployments.jobs.queue.store_deliveries import StoreDeliveries
+from deployments.jobs.queue.submits import Queue, known, queue_position
+from deployments.jobs.queue.views import Sight, jobs_of_clients, look_at
+from deployments.jobs.records.exceptions import JobError
+from deployments.jobs.records.jobs import (
     Claim,
     Image,
     Input,
@@ -36,14 +40,10 @@ from deployments.jobs.records import (
     PriorityClass,
     ProgressReport,
 )
-from deployments.jobs.rows import find_job, job_of
-from deployments.jobs.schema import upgrade
-from deployments.jobs.store_administration import StoreAdministration
-from deployments.jobs.store_deliveries import StoreDeliveries
-from deployments.jobs.store_gallery import StoreGallery
-from deployments.jobs.store_keys import StoreKeys
-from deployments.jobs.tables import jobs
-from deployments.jobs.views import Sight, jobs_of_clients, look_at
+from deployments.jobs.transaction.audit import Action, Audit
+from deployments.jobs.transaction.backoff import NO_PAUSES, Backoff
+from deployments.jobs.transaction.change import Change
+from deployments.jobs.transaction.ledger import Ledger, Moves
 
 Clock = Callable[[], datetime]
 Result = TypeVar("Result")

@@ -7,10 +7,10 @@ import gc
 import torch
 from diffusers import DiffusionPipeline
 
-from deployments.engine.exceptions import ModelLoadError
-from deployments.engine.weights import Weights
-from deployments.image_model import ImageModel
-from deployments.model_loading import device_of
+from deployments.model.image_model import ImageModel
+from deployments.model.loading import device_of
+from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.weights import Weights
 from deployments.pools.pool import NoRoomError
 
 

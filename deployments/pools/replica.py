@@ -12,20 +12,20 @@ from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
-from deployments.backends import open_tracker
-from deployments.catalog.catalog import ModelEntry, Pool
-from deployments.jobs.records import Claim, JobPhase
-from deployments.live_settings import use_live_log_level
-from deployments.model_replica import announce_forever, announced_load
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.pools import Pool
+from deployments.cluster import open_tracker
+from deployments.jobs.records.jobs import Claim, JobPhase
+from deployments.model.replica import announce_forever, announced_load
 from deployments.pools.pool import ModelPool, Movable, Moved
 from deployments.pools.residency import Move, MoveKind, Place, Residency
-from deployments.progress import ProgressReporter
-from deployments.settings import Settings
+from deployments.settings.service import Settings
 from deployments.telemetry import metrics
-from deployments.telemetry.logs import configure_logs
+from deployments.telemetry.logs import configure_logs, use_live_log_level
 from deployments.telemetry.measuring import ReplicaMeter, repeat
 from deployments.telemetry.traces import configure_traces
 from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def _memory_of(pool: Pool) -> int | None:
     """Most bytes of weights on the device; None for no limit."""
     if pool.memory is not None or pool.replicas.num_gpus == 0:
         return pool.memory
-    from deployments.engine.weights import free_memory  # noqa: PLC0415 - it imports torch
+    from deployments.pipelines.weights import free_memory  # noqa: PLC0415 - it imports torch
 
     free = free_memory()
     return None if free is None else max(0, free - pool.reserve)

@@ -22,7 +22,8 @@ from typing import Any
 
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
-from deployments.telemetry.log_settings import LoggingSettings, LogLevel
+from deployments.settings.live import LiveSettings, read_live_settings
+from deployments.settings.telemetry import LoggingSettings, LogLevel
 
 OWN_LOGGERS = ("serve", "deployments")
 APP_FILE, ERROR_FILE, MODEL_FILE = "app.log", "errors.log", "models.log"
@@ -147,6 +148,18 @@ class TextLines(LogLines):
         message = message.replace("\r", "\\r").replace("\n", "\\n")
         line = f"{time} {level:<7} {name}: {message} [{subject}]"
         return line if error is None else f"{line}\n{error}"
+
+
+def use_live_log_level(settings: LoggingSettings, user_config: Any) -> None:
+    """Log from the level on that a ``user_config`` has, or, where it has none, the settings.
+
+    Args:
+        settings: Those that the replica was started with.
+        user_config: As it comes from YAML.
+    """
+    live = read_live_settings(LiveSettings, user_config)
+    if live is not None:
+        set_log_level(live.log_level or settings.level)
 
 
 def _writing_to(files: list[logging.Handler]) -> logging.Handler:

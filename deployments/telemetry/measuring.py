@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from deployments.jobs.counts import QueueCounts
-from deployments.jobs.records import Claim
+from deployments.jobs.queue.counts import QueueCounts
+from deployments.jobs.records.jobs import Claim
 from deployments.telemetry import metrics
 
 logger = logging.getLogger(__name__)

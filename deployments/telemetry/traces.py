@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
-from deployments.jobs.records import Claim
-from deployments.telemetry.log_settings import TracingSettings
+from deployments.jobs.records.jobs import Claim
+from deployments.settings.telemetry import TracingSettings
 
 if TYPE_CHECKING:
     from deployments.telemetry.tracer import Tracer

@@ -11,7 +11,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from deployments.telemetry.log_settings import LoggingSettings
+from deployments.settings.telemetry import LoggingSettings
 from deployments.telemetry.logs import configure_logs
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.settings import TrackerSettings, fingerprint

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deployments.jobs.administration import Removable, RetentionLimits
-from deployments.jobs.audit import AuditPage
-from deployments.jobs.records import JobState
-from deployments.jobs.store_administration import StoreAdministration
-from deployments.telemetry.log_settings import LogLevel
+from deployments.jobs.queue.administration import Removable, RetentionLimits
+from deployments.jobs.queue.store_administration import StoreAdministration
+from deployments.jobs.records.jobs import JobState
+from deployments.jobs.transaction.audit import AuditPage
+from deployments.settings.telemetry import LogLevel
 from deployments.telemetry.logs import set_log_level
 from deployments.tracker.part import TrackerPart
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from uuid import uuid4
 
-from deployments.jobs.records import Record
+from deployments.jobs.records.jobs import Record
 
 MOST_JOBS = 10_000
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from deployments.jobs.gallery import GalleryFilter, GalleryPage, TagCount
-from deployments.jobs.holdings import Holding
-from deployments.jobs.lineage import Lineage
-from deployments.jobs.records import Image, PictureKind
-from deployments.jobs.store_gallery import StoreGallery
-from deployments.jobs.upkeep import BegunJob, FileBatch
+from deployments.jobs.images.gallery import GalleryFilter, GalleryPage, TagCount
+from deployments.jobs.images.holdings import Holding
+from deployments.jobs.images.lineage import Lineage
+from deployments.jobs.images.store_gallery import StoreGallery
+from deployments.jobs.images.upkeep import BegunJob, FileBatch
+from deployments.jobs.records.jobs import Image, PictureKind
 from deployments.tracker.part import TrackerPart
 
 

@@ -12,16 +12,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from deployments.jobs.api_keys import NO_LIMITS, KeyLimits
-from deployments.jobs.attempts import Completion
-from deployments.jobs.backoff import Backoff
-from deployments.jobs.counts import DetailedCounts, QueueCounts
-from deployments.jobs.database import REFUSED_ROWS
-from deployments.jobs.exceptions import JobError, StoreUnavailableError, UnknownJobError
-from deployments.jobs.ledger import Moves
-from deployments.jobs.limits import QueueLimits
-from deployments.jobs.listing import JobFilter, JobPage
-from deployments.jobs.records import (
+from deployments.jobs.database.database import REFUSED_ROWS
+from deployments.jobs.queue.attempts import Completion
+from deployments.jobs.queue.counts import DetailedCounts, QueueCounts
+from deployments.jobs.queue.limits import QueueLimits
+from deployments.jobs.queue.listing import JobFilter, JobPage
+from deployments.jobs.queue.views import JobView
+from deployments.jobs.records.api_keys import NO_LIMITS, KeyLimits
+from deployments.jobs.records.exceptions import JobError, StoreUnavailableError, UnknownJobError
+from deployments.jobs.records.jobs import (
     Claim,
     Job,
     JobRequest,
@@ -31,12 +30,9 @@ from deployments.jobs.records import (
     ProgressReport,
 )
 from deployments.jobs.store import Clock, JobStore, utc_now
-from deployments.jobs.views import JobView
-from deployments.jobs.wakeups import Wakeups
-from deployments.model_loads import ModelLoads
-from deployments.model_state import ModelConditions
-from deployments.previews import Previews
-from deployments.settings import WebhookSettings
+from deployments.jobs.transaction.backoff import Backoff
+from deployments.jobs.transaction.ledger import Moves
+from deployments.settings.service import WebhookSettings
 from deployments.telemetry.measuring import note_queue, repeat
 from deployments.tracker.administration import TrackerAdministration
 from deployments.tracker.changes import ChangeLog, Changes
@@ -44,12 +40,16 @@ from deployments.tracker.choices import ModelChoices, TrackerChoices
 from deployments.tracker.deadline_timer import DeadlineTimer
 from deployments.tracker.gallery import TrackerGallery
 from deployments.tracker.group_commit import GroupCommit
+from deployments.tracker.model_loads import ModelLoads
+from deployments.tracker.model_state import ModelConditions
 from deployments.tracker.models import TrackerModels
 from deployments.tracker.pictures import TrackerPictures
+from deployments.tracker.previews import Previews
 from deployments.tracker.protection import TrackerProtection
 from deployments.tracker.rate_windows import RateWindows
 from deployments.tracker.settings import TrackerSettings, fingerprint
 from deployments.tracker.step_rates import StepRates
+from deployments.tracker.wakeups import Wakeups
 from deployments.tracker.webhooks import Courier
 
 logger = logging.getLogger(__name__)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from deployments.jobs.records import Job, JobPhase, JobState
-from deployments.jobs.views import ModelLoad
-from deployments.model_loads import ModelLoads
-from deployments.model_state import ModelCondition, ModelConditions
+from deployments.jobs.queue.views import ModelLoad
+from deployments.jobs.records.jobs import Job, JobPhase, JobState
+from deployments.tracker.model_loads import ModelLoads
+from deployments.tracker.model_state import ModelCondition, ModelConditions
 
 
 class TrackerModels:

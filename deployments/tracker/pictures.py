@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployments.jobs.records import Image, Input, NewInput, Picture
+from deployments.jobs.records.jobs import Image, Input, NewInput, Picture
 from deployments.tracker.part import TrackerPart
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deployments.jobs.api_keys import ApiKey, NewKey
-from deployments.jobs.store_keys import StoreKeys
+from deployments.jobs.keys import StoreKeys
+from deployments.jobs.records.api_keys import ApiKey, NewKey
 from deployments.tracker.part import TrackerPart
 from deployments.tracker.rate_windows import RateWindow, RateWindows
 

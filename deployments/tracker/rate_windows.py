@@ -13,7 +13,7 @@ from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import ConfigurationError
 from limits.storage import storage_from_string
 
-from deployments.settings import SettingsError
+from deployments.settings.service import SettingsError
 
 # A request waits for the count. A server that takes longer counts as one that is away.
 _REDIS_SECONDS = 1.0

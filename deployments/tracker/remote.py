@@ -9,7 +9,7 @@ from typing import Any, cast
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
-from deployments.jobs.exceptions import JobError
+from deployments.jobs.records.exceptions import JobError
 from deployments.tracker.job_tracker import JobTracker
 
 FindTracker = Callable[[], ActorHandle[JobTracker]]

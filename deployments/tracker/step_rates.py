@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from deployments.jobs.records import Claim, Job, JobPhase, JobState, ProgressReport
+from deployments.jobs.records.jobs import Claim, Job, JobPhase, JobState, ProgressReport
 
 # Older measurements fade: those that lie this many seconds of running jobs back count for 1/e.
 MEMORY_SECONDS = 120.0

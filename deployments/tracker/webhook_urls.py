@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 import httpx
 
-from deployments.settings import WebhookSettings
+from deployments.settings.service import WebhookSettings
 
 LONGEST_URL = 2000
 

@@ -15,11 +15,11 @@ from datetime import timedelta
 
 import httpx
 
-from deployments.jobs.outbox import Delivery
+from deployments.clock import iso_utc
+from deployments.jobs.queue.outbox import Delivery
+from deployments.jobs.queue.views import JobView
 from deployments.jobs.store import JobStore
-from deployments.jobs.views import JobView
-from deployments.moments import iso_utc
-from deployments.settings import WebhookSettings
+from deployments.settings.service import WebhookSettings
 from deployments.tracker.webhook_urls import WebhookRefusedError, host_of, read_url, resolve
 
 logger = logging.getLogger(__name__)

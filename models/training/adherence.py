@@ -23,7 +23,8 @@ from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
-from deployments.catalog.catalog import ModelEntry, load_catalog
+from deployments.catalog.catalog import load_catalog
+from deployments.catalog.entry import ModelEntry
 from models.training.judge import Verdict, judge
 from models.training.language import SHAPES, SIZES, Scene, held_out_captions
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from deployments.jobs.gallery import MOST_COUNTED
-from serve.api.page import add_page
+from deployments.jobs.images.gallery import MOST_COUNTED
+from serve.http.page import add_page
 from tests.browser.fake_models import PREVIEW_SIZE, draw
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from deployments.jobs.gallery import MOST_COUNTED
+from deployments.jobs.images.gallery import MOST_COUNTED
 from tests.browser.conftest import Watcher
 from tests.browser.fake_service import FakeService
 from tests.browser.gestures import PROMPT, overflow, show, submit

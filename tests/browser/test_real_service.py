@@ -9,8 +9,8 @@ from playwright.sync_api import Browser, BrowserContext, Locator, expect
 
 from tests.browser.conftest import Watcher
 from tests.browser.gestures import submit
-from tests.service import WAIT_SECONDS, free_port
-from tests.service_process import ServiceProcess, serving
+from tests.support.service import WAIT_SECONDS, free_port
+from tests.support.service_process import ServiceProcess, serving
 
 SOON = WAIT_SECONDS * 1000
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from serve.api.page import WEB_FOLDER
+from serve.http.page import WEB_FOLDER
 from tests.browser.conftest import Watcher
 from tests.browser.fake_service import FakeService
 from tests.browser.gestures import overflow, show, submit

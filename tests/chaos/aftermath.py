@@ -15,7 +15,7 @@ from ray._common.test_utils import wait_for_condition
 
 from tests.chaos.load import Order, fetch
 from tests.chaos.storm import Storm, Strike
-from tests.service import TERMINAL
+from tests.support.service import TERMINAL
 
 QUIET_SECONDS = 300
 LARGEST_DIFFERENCE = 1  # of 255: the same request gives the same picture, whatever else runs

@@ -22,7 +22,7 @@ from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
 from tests.chaos.served import PROJECT, START_SECONDS, STOP_SECONDS, Role
-from tests.service import free_port
+from tests.support.service import free_port
 
 NODE: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 80 << 20}
 # A node is missed some three seconds after it is gone.

@@ -19,7 +19,7 @@ import psutil
 import yaml
 from ray._common.test_utils import wait_for_condition
 
-from tests.service import free_port
+from tests.support.service import free_port
 
 START_SECONDS = 180
 STOP_SECONDS = 60

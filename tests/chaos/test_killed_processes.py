@@ -10,7 +10,7 @@ from ray._common.test_utils import wait_for_condition
 
 from deployments.tracker.actor import TRACKER_NAME, TRACKER_NAMESPACE
 from models.training.judge import Verdict
-from tests.service import APP_NAME, WAIT_SECONDS, judged
+from tests.support.service import APP_NAME, WAIT_SECONDS, judged
 
 
 def model_pid() -> int:

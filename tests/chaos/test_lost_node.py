@@ -18,8 +18,8 @@ from tests.chaos.load import Order, submit
 from tests.chaos.many_nodes import ManyNodes
 from tests.chaos.served import PROJECT, Role
 from tests.chaos.thorough import thorough_only
-from tests.postgresql import PostgresqlServer
-from tests.s3_server import REGION, S3Server
+from tests.support.postgresql import PostgresqlServer
+from tests.support.s3_server import REGION, S3Server
 
 MAX_BATCH = 4
 ONGOING_JOBS = 2 * MAX_BATCH  # of a replica

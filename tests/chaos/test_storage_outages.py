@@ -20,8 +20,8 @@ from tests.chaos.load import ORDERS, Load, fetch, submit
 from tests.chaos.served import ServedCluster
 from tests.chaos.test_storm import SETTINGS, draw_in_calm
 from tests.chaos.thorough import thorough_only
-from tests.s3_server import S3Server
-from tests.unit.faulty_proxy import Fault, faulty_proxy
+from tests.support.faulty_proxy import Fault, faulty_proxy
+from tests.support.s3_server import S3Server
 
 OUTAGE_SECONDS = 10.0
 FAILING_SHARE = 0.2

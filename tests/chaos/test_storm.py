@@ -17,7 +17,7 @@ from tests.chaos.load import ORDERS, Load, Order, submit
 from tests.chaos.served import ServedCluster
 from tests.chaos.storm import Storm
 from tests.chaos.thorough import thorough_only
-from tests.postgresql import PostgresqlServer
+from tests.support.postgresql import PostgresqlServer
 
 # `make chaos` wants 200; the test of every change is shorter.
 JOBS = int(os.environ.get("CHAOS_JOBS", "40"))

@@ -20,10 +20,10 @@ import yaml
 from ray._common.test_utils import wait_for_condition
 
 from deployments.telemetry import metrics
-from tests.postgresql import PostgresqlServer
-from tests.s3_server import S3Server
-from tests.service import WAIT_SECONDS, free_port
-from tests.unit.manifests import PROJECT, ray_groups, serve_config
+from tests.support.manifests import PROJECT, ray_groups, serve_config
+from tests.support.postgresql import PostgresqlServer
+from tests.support.s3_server import S3Server
+from tests.support.service import WAIT_SECONDS, free_port
 
 SERVE = [sys.executable, "-m", "ray.serve.scripts", "run"]
 # What no test here does: pad a batch, and have a pool.

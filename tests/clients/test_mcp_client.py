@@ -8,8 +8,8 @@ import base64
 import pytest
 from mcp import Client
 
-from deployments.jobs.records import JobState
-from tests.service import shown
+from deployments.jobs.records.jobs import JobState
+from tests.support.service import shown
 
 PROMPT = "a large red circle on a blue background"
 SHOWN = ("circle", "red", "blue")

@@ -11,10 +11,10 @@ import openai
 import PIL.Image
 import pytest
 
-from deployments.jobs.api_keys import NewKey, Scope, hash_of, make_key
-from tests.service import pixels, shown
-from tests.unit.api_service import api_service
-from tests.unit.dialects import asked, next_claim
+from deployments.jobs.records.api_keys import NewKey, Scope, hash_of, make_key
+from tests.support.api_service import api_service
+from tests.support.dialects import asked, next_claim
+from tests.support.service import pixels, shown
 
 PROMPT = "a large red circle on a blue background"
 SHOWN = ("circle", "red", "blue")

@@ -13,8 +13,8 @@ import pytest
 from ray._common.test_utils import wait_for_condition
 
 from models.training.judge import Verdict
-from tests.service import WAIT_SECONDS, free_port, judged
-from tests.service_process import CYBERIMAGE, serving
+from tests.support.service import WAIT_SECONDS, free_port, judged
+from tests.support.service_process import CYBERIMAGE, serving
 
 
 def processes_with(text: str) -> list[str]:

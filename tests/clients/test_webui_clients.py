@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import webuiapi
 
-from tests.service import pixels, shown
+from tests.support.service import pixels, shown
 
 PROMPT = "a large red circle on a blue background"
 SHOWN = ("circle", "red", "blue")

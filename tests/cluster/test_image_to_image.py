@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from models.training.judge import Verdict
-from tests.service import Service, judged, pixels
+from tests.support.service import Service, judged, pixels
 
 
 def red_circle() -> bytes:

@@ -7,7 +7,7 @@ from ray._common.test_utils import wait_for_condition
 
 from serve.app import build_app
 from tests.conftest import LEASE_SECONDS
-from tests.service import WAIT_SECONDS, Service, shown
+from tests.support.service import WAIT_SECONDS, Service, shown
 
 CATALOG = """
 default: shapes

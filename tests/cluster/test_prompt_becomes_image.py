@@ -9,7 +9,7 @@ from ray import serve
 
 from deployments.storage.image_file import read_metadata
 from models.training.judge import Verdict
-from tests.service import APP_NAME, judged, pixels
+from tests.support.service import APP_NAME, judged, pixels
 
 
 @pytest.mark.parametrize(

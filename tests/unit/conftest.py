@@ -10,8 +10,8 @@ import pytest
 
 from deployments.jobs.store import JobStore
 from deployments.telemetry.logs import OWN_LOGGERS, close_logs
-from tests.unit.job_databases import JobDatabases, PostgresqlDatabases, SqliteFiles
-from tests.unit.job_samples import Clock
+from tests.support.job_databases import JobDatabases, PostgresqlDatabases, SqliteFiles
+from tests.support.job_samples import Clock
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.catalog.catalog import Catalog, load_catalog
-from deployments.settings import load_settings
+from deployments.settings.service import load_settings
 
 _NEEDED_BESIDE_PIPELINES = ["*.json", "*.safetensors"]
 

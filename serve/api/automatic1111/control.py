@@ -7,17 +7,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from deployments.jobs.listing import JobFilter
-from deployments.jobs.records import Job
-from deployments.jobs.views import JobView
-from serve.api.access import CHANGES, READS, Who
+from deployments.jobs.queue.listing import JobFilter
+from deployments.jobs.queue.views import JobView
+from deployments.jobs.records.jobs import Job
 from serve.api.automatic1111 import examples
 from serve.api.automatic1111.bodies import ProgressAnswer, ProgressState
 from serve.api.cyberimage.examples import answer
 from serve.api.cyberimage.parameters import Behind
-from serve.identity import Identity
-from serve.preview_pictures import enlarge_preview
-from serve.services import Services
+from serve.http.access import CHANGES, READS, Who
+from serve.http.preview_pictures import enlarge_preview
+from serve.protection.identity import Identity
+from serve.services.services import Services
 
 _NOTHING = ProgressAnswer(
     progress=0.0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi.responses import JSONResponse
 
 from serve.api.automatic1111.bodies import ErrorBody
-from serve.api.problems import Problem
+from serve.http.problems import Problem
 
 _FIELDS = {
     "model_id": "sd_model_checkpoint",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.jobs.exceptions import QueueFullError
+from deployments.jobs.records.exceptions import QueueFullError
 from serve.api.automatic1111.bodies import ErrorBody
 from serve.api.automatic1111.errors import error_body
 from serve.api.automatic1111.samplers import SamplerNotFoundError
 from serve.api.cyberimage.examples import answer
-from serve.api.errors import InvalidRequestError, problem_of
-from serve.api.gate import RayHeaderError
-from serve.identity import NotAllowedError
-from serve.protection import RateLimitedError, UnauthenticatedError
-from serve.waiting import JobCancelledError, JobFailedError
+from serve.errors import InvalidRequestError
+from serve.http.errors import problem_of
+from serve.http.gate import RayHeaderError
+from serve.protection.identity import NotAllowedError
+from serve.protection.protection import RateLimitedError, UnauthenticatedError
+from serve.submission.waiting import JobCancelledError, JobFailedError
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -7,16 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Request
 
 from deployments.storage.picture import WrongFormatError
-from serve.api.access import SUBMITS, Who
 from serve.api.automatic1111 import examples
 from serve.api.automatic1111.bodies import ImagesAnswer, ImageToImageBody, TextToImageBody
 from serve.api.automatic1111.translation import images_answer, inverted, job_body, picture_in
-from serve.api.cyberimage.bodies import GenerateBody
 from serve.api.cyberimage.parameters import Behind
-from serve.identity import Identity
-from serve.services import Services
-from serve.uploads import keep_field
-from serve.waiting import completed_job, submit_for
+from serve.http.access import SUBMITS, Who
+from serve.protection.identity import Identity
+from serve.services.services import Services
+from serve.submission.request import GenerateBody
+from serve.submission.uploads import keep_field
+from serve.submission.waiting import completed_job, submit_for
 
 router = APIRouter(tags=["automatic1111"], dependencies=[SUBMITS])
 

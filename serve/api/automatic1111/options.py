@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body
 
-from serve.api.access import CHANGES, READS, Who
 from serve.api.automatic1111 import examples
 from serve.api.automatic1111.bodies import (
     AutoencoderItem,
@@ -22,6 +21,7 @@ from serve.api.automatic1111.samplers import AUTOMATIC, samplers_of, schedule_of
 from serve.api.automatic1111.translation import chosen_model, known_model
 from serve.api.cyberimage.examples import answer
 from serve.api.cyberimage.parameters import Behind
+from serve.http.access import CHANGES, READS, Who
 
 router = APIRouter(tags=["automatic1111"], responses=examples.REFUSALS)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deployments.catalog.catalog import ModelEntry
-from serve.api.errors import ApiError
+from deployments.catalog.entry import ModelEntry
+from serve.errors import ApiError
 
 
 class SamplerNotFoundError(ApiError):

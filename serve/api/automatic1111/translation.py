@@ -10,17 +10,17 @@ from typing import Any
 import PIL.Image
 import PIL.ImageOps
 
-from deployments.jobs.views import JobView
+from deployments.jobs.queue.views import JobView
 from deployments.storage.infotext import parameters_text
 from deployments.storage.picture import DamagedPictureError
 from deployments.version import package_version
 from serve.api.automatic1111.bodies import ImagesAnswer, ImageToImageBody, TextToImageBody
 from serve.api.automatic1111.samplers import sampler_of, scheduler_named
-from serve.api.cyberimage.bodies import GenerateBody, SettingsBody
-from serve.api.errors import InvalidRequestError
-from serve.identity import Identity
-from serve.services import Services
-from serve.waiting import read_images
+from serve.errors import InvalidRequestError
+from serve.protection.identity import Identity
+from serve.services.services import Services
+from serve.submission.request import GenerateBody, SettingsBody
+from serve.submission.waiting import read_images
 
 _DEFAULT_STRENGTH = 0.75
 _MOST_OF_EACH = 100

@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from deployments.catalog.catalog import UnknownModelError
-from deployments.jobs.records import JobState
-from deployments.tracker.retention import clear_jobs
-from serve.api.access import ADMINISTERS
+from deployments.jobs.records.jobs import JobState
+from deployments.upkeep.retention import clear_jobs
 from serve.api.cyberimage import answers, control_examples, examples
 from serve.api.cyberimage.bodies import DoneAnswer
 from serve.api.cyberimage.control_bodies import AuditAnswer, AuditedAction, ClearableState, ClearAnswer, ResetAnswer
 from serve.api.cyberimage.parameters import Behind, Caller
+from serve.http.access import ADMINISTERS
 
 MOST_CLEARED = 1000
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.jobs.exceptions import QuotaError
+from deployments.jobs.records.exceptions import QuotaError
 from deployments.storage.formats import FORMATS
 from serve.api.cyberimage import examples
-from serve.submission import IdempotencyConflictError
+from serve.submission.submit import IdempotencyConflictError
 
 Responses = dict[int | str, dict[str, Any]]
 BAD: Responses = {

@@ -5,120 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, Field, PlainSerializer
 
-from deployments.jobs.counts import StateCounts
-from deployments.jobs.outbox import WebhookStatus
-from deployments.jobs.records import GenerationSettings, Image, Job, JobPhase, JobState, PriorityClass
-from deployments.jobs.views import JobView, ModelLoad
-from deployments.moments import iso_utc
-
-_LARGEST = 2**63 - 1
-
-
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("true and false are not numbers")  # noqa: TRY004 - pydantic reports ValueError as a bad field
-    return value
-
-
-def _of_64_bits(value: int) -> int:
-    if abs(value) > _LARGEST:
-        raise ValueError(f"the number is beyond {_LARGEST}")
-    return value
-
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("the character NUL is not allowed")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("it is not valid Unicode: half of a surrogate pair") from None
-    return text
-
+from deployments.clock import iso_utc
+from deployments.jobs.queue.counts import StateCounts
+from deployments.jobs.queue.outbox import WebhookStatus
+from deployments.jobs.queue.views import JobView, ModelLoad
+from deployments.jobs.records.jobs import GenerationSettings, Image, Job, JobPhase, JobState, PriorityClass
+from serve.submission.request import Body, Text
 
 Moment = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]
-Whole = Annotated[int, BeforeValidator(_no_bool), AfterValidator(_of_64_bits)]
-Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Text = Annotated[str, AfterValidator(_storable)]
-Flag = Annotated[bool, Field(strict=True)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class LoraBody(_Body):
-    """A LoRA that shall be at work."""
-
-    name: Text = Field(description="One of the model's `loras`.")
-    scale: Number | None = Field(default=None, description="How strongly, -4 to 4; the model's own where left out.")
-
-
-class SettingsBody(_Body):
-    """What may be set for a job; what is left out or null has the model's default, and its limits are the model's."""
-
-    num_images: Whole | None = Field(default=None, description="Images to make; 1 where left out.", examples=[1])
-    num_inference_steps: Whole | None = Field(default=None, description="Denoising steps.", examples=[20])
-    guidance_scale: Number | None = Field(default=None, description="Guidance scale.", examples=[1.5])
-    width: Whole | None = Field(default=None, description="Pixels.", examples=[64])
-    height: Whole | None = Field(default=None, description="Pixels.", examples=[64])
-    seed: Whole | None = Field(default=None, description="0 to 2^63-1; random where left out.", examples=[7])
-    max_sequence_length: Whole | None = Field(default=None, description="Prompt tokens, where the model takes a limit.")
-    scheduler: Text | None = Field(default=None, description="One of the model's `schedulers`; its own where left out.")
-    deterministic: Flag | None = Field(
-        default=None, description="Whether the same request shall always give the same bytes, whatever else runs."
-    )
-    step_cache: Number | None = Field(
-        default=None, description="Relative change below which a step skips most of the model; 0: every step is full."
-    )
-    output_format: Text | None = Field(
-        default=None, description="Of the files: `png` (where left out), `webp`, `jpeg` or `avif`.", examples=["png"]
-    )
-    quality: Whole | None = Field(
-        default=None, description="1 to 100, for formats with loss; higher is truer and larger."
-    )
-    metadata: Flag | None = Field(
-        default=None, description="Whether the files carry the parameters that made them; true where left out."
-    )
-    strength: Number | None = Field(
-        default=None, description="How much of `image` is drawn anew, above 0 to 1; 0.8 where left out, with `mask` 1."
-    )
-    control_scale: Number | None = Field(
-        default=None, description="How closely `control_image` is followed, 0 to 2; 1 where left out."
-    )
-    loras: list[LoraBody] | None = Field(default=None, description="LoRAs at work besides those that always are.")
-
-
-class GenerateBody(_Body):
-    """A job."""
-
-    model_id: Text = Field(description="A model of `GET /api/models`.", examples=["shapes"])
-    prompt: Text = Field(description="What to draw.", examples=["a large red circle on a blue background"])
-    negative_prompt: Text | None = Field(default=None, description="What to keep away from.", examples=[""])
-    settings: SettingsBody | None = Field(default=None, description="How to draw it.")
-    image: Text | None = Field(default=None, description="Id of an input or an image, to start from.")
-    mask: Text | None = Field(
-        default=None, description="Id of an input or an image of the same size, whose white parts are drawn anew."
-    )
-    control_image: Text | None = Field(
-        default=None, description="Id of an input or an image of the output's size, for a model with a ControlNet."
-    )
-    priority: PriorityClass | None = Field(
-        default=None, description="`high`, `normal` (where left out) or `low`.", examples=["normal"]
-    )
-    expires_in: Whole | None = Field(
-        default=None, description="Seconds after which it fails if it still waits, 1 to 31536000.", examples=[3600]
-    )
-    webhook_url: Text | None = Field(
-        default=None,
-        description="An http or https URL that is called, by POST, when the job has ended.",
-        examples=["https://example.com/hook"],
-    )
-
-
-class InputAnswer(_Body):
+class InputAnswer(Body):
     """A picture that jobs may start from."""
 
     id: str = Field(description="For `image`, `mask` and `control_image` of a job.")
@@ -126,7 +25,7 @@ class InputAnswer(_Body):
     height: int = Field(description="Pixels, once it stands upright.")
 
 
-class GenerateAnswer(_Body):
+class GenerateAnswer(Body):
     """A job that was accepted."""
 
     job_id: str = Field(examples=["6f0c3b1e-5f0a-4a52-9a39-0c8a1f1b2c3d"])
@@ -135,7 +34,7 @@ class GenerateAnswer(_Body):
     message: str = Field(examples=["The job is queued."])
 
 
-class Loading(_Body):
+class Loading(Body):
     """A model that is being loaded."""
 
     seconds: float = Field(description="For how long it has been.")
@@ -147,7 +46,7 @@ class Loading(_Body):
         return cls(seconds=round(load.seconds, 1), usual_seconds=_tenths(load.usual_seconds))
 
 
-class Progress(_Body):
+class Progress(Body):
     """Where a job stands."""
 
     preparing: bool
@@ -175,7 +74,7 @@ class Progress(_Body):
         )
 
 
-class ImageOfJob(_Body):
+class ImageOfJob(Body):
     """An image of a job."""
 
     id: str
@@ -189,7 +88,7 @@ class ImageOfJob(_Body):
         return cls(id=image.id, file_path=image_path(image.id), created_at=image.created_at, metadata=image.metadata)
 
 
-class StatusAnswer(_Body):
+class StatusAnswer(Body):
     """A job."""
 
     id: str
@@ -253,7 +152,7 @@ class StatusAnswer(_Body):
         )
 
 
-class ModelsAnswer(_Body):
+class ModelsAnswer(Body):
     """The catalog."""
 
     models: dict[str, dict[str, Any]] = Field(
@@ -263,7 +162,7 @@ class ModelsAnswer(_Body):
     default: str = Field(description="The model to begin with where nobody has chosen one.")
 
 
-class QueueAnswer(_Body):
+class QueueAnswer(Body):
     """Jobs by state."""
 
     pending: int
@@ -288,28 +187,28 @@ class DetailedQueueAnswer(QueueAnswer):
     models: dict[str, StateCounts] = Field(description="Jobs by state, by model id.")
 
 
-class CountBody(_Body):
+class CountBody(Body):
     """A prompt to be counted."""
 
     model_id: Text = Field(description="A model of `GET /api/models`.")
     prompt: Text = Field(description="A prompt, as long as a job's may be.", max_length=100_000)
 
 
-class CountAnswer(_Body):
+class CountAnswer(Body):
     """How long a prompt is to a model."""
 
     tokens: int | None = Field(description="With the marks around it; null where the tokenizer is not at hand.")
     limit: int | None = Field(description="How many of them are read; null where there is no limit, or none is known.")
 
 
-class LinksAnswer(_Body):
+class LinksAnswer(Body):
     """Pages of other programs."""
 
     ray_dashboard: str | None = None
     grafana: str | None = None
 
 
-class ServiceAnswer(_Body):
+class ServiceAnswer(Body):
     """What the service is and has."""
 
     version: str
@@ -317,7 +216,7 @@ class ServiceAnswer(_Body):
     links: LinksAnswer
 
 
-class LiveAnswer(_Body):
+class LiveAnswer(Body):
     """The ingress answers."""
 
     status: Literal["alive"] = "alive"
@@ -333,7 +232,7 @@ class HealthAnswer(BaseModel):
     models: str = Field(description="`ok`, or which models could not be loaded, and why.")
 
 
-class LinkAnswer(_Body):
+class LinkAnswer(Body):
     """An address of an image."""
 
     url: str = Field(description="Opens the image without an API key.")
@@ -342,7 +241,7 @@ class LinkAnswer(_Body):
     )
 
 
-class DoneAnswer(_Body):
+class DoneAnswer(Body):
     """Something was done."""
 
     status: Literal["success"] = "success"

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.jobs.audit import Action, AuditEntry
-from deployments.jobs.records import Job, JobState, PriorityClass
-from serve.api.cyberimage.bodies import GenerateBody, Moment
+from deployments.jobs.records.jobs import Job, JobState, PriorityClass
+from deployments.jobs.transaction.audit import Action, AuditEntry
+from serve.api.cyberimage.bodies import Moment
+from serve.submission.request import GenerateBody
 
 MOST_JOBS_OF_A_BATCH = 100
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.api.access import CHANGES
 from serve.api.cyberimage import answers, examples
-from serve.api.cyberimage.bodies import Text
 from serve.api.cyberimage.parameters import Behind
-from serve.enrichment import EnrichmentFailedError, NoEnrichmentError
+from serve.http.access import CHANGES
+from serve.services.enrichment import EnrichmentFailedError, NoEnrichmentError
+from serve.submission.request import Text
 
 ENRICH_BODY: dict[str, Any] = {"prompt": "a castle in the fog", "style": "watercolour"}
 ENRICHED: dict[str, Any] = {

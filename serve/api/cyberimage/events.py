@@ -11,14 +11,14 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response, status
 from sse_starlette import ServerSentEvent
 
-from deployments.jobs.exceptions import UnknownJobError
-from serve.api.access import READS, Who
+from deployments.jobs.records.exceptions import UnknownJobError
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.job_events import JobTeller, is_end
 from serve.api.cyberimage.parameters import Behind, Caller, JobId
-from serve.api.event_streams import event_stream
-from serve.identity import require_own_job
-from serve.job_feed import OVERLAP, JobFeed, UnreadJobsError
+from serve.http.access import READS, Who
+from serve.http.event_streams import event_stream
+from serve.protection.identity import require_own_job
+from serve.services.job_feed import OVERLAP, JobFeed, UnreadJobsError
 
 # Jobs of a client of which it is known what was told: open ones, and those whose end may be looked at again.
 _MOST_TOLD = 5000

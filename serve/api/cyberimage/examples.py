@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.api.errors import ErrorBody
-from serve.api.event_streams import event_content
+from serve.http.errors import ErrorBody
+from serve.http.event_streams import event_content
 
 _JOB_ID = "6f0c3b1e-5f0a-4a52-9a39-0c8a1f1b2c3d"
 _IMAGE_ID = "5a3f2f2e-58a5-5a0e-9b0c-2f6d7d1c9a41"

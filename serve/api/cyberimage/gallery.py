@@ -6,8 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from deployments.jobs.gallery import GalleryFilter
-from serve.api.access import CHANGES, READS, Who
+from deployments.jobs.images.gallery import GalleryFilter
 from serve.api.cyberimage import answers, control_examples, examples
 from serve.api.cyberimage import gallery_examples as shown
 from serve.api.cyberimage.bodies import DoneAnswer
@@ -18,8 +17,9 @@ from serve.api.cyberimage.gallery_bodies import (
     TagsOfImageAnswer,
 )
 from serve.api.cyberimage.parameters import Behind, OwnImage, Time
-from serve.api.errors import InvalidRequestError
-from serve.identity import Identity
+from serve.errors import InvalidRequestError
+from serve.http.access import CHANGES, READS, Who
+from serve.protection.identity import Identity
 
 MOST_ON_A_PAGE = 50
 LONGEST_TAG = 64

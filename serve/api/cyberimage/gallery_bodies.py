@@ -7,11 +7,12 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.jobs.gallery import GalleryImage, GalleryPage
-from deployments.jobs.holdings import Holding
-from deployments.jobs.lineage import Lineage, Relative
-from deployments.upkeep import SweepOutcome
-from serve.api.cyberimage.bodies import Moment, Text, image_path
+from deployments.jobs.images.gallery import GalleryImage, GalleryPage
+from deployments.jobs.images.holdings import Holding
+from deployments.jobs.images.lineage import Lineage, Relative
+from deployments.upkeep.sweep import SweepOutcome
+from serve.api.cyberimage.bodies import Moment, image_path
+from serve.submission.request import Text
 
 MOST_IDS = 500
 

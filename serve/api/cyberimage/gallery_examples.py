@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.jobs.exceptions import TooManyTagsError
+from deployments.jobs.records.exceptions import TooManyTagsError
 from serve.api.cyberimage import answers, examples
 
 _IMAGE_ID = examples.STATUS["images"][0]["id"]

@@ -6,16 +6,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Response, status
 
-from deployments.previews import MEDIA_TYPE as PREVIEW_TYPE
-from serve.api.access import CHANGES, READS, SUBMITS, Who
+from deployments.tracker.previews import MEDIA_TYPE as PREVIEW_TYPE
 from serve.api.cyberimage import answers, examples
-from serve.api.cyberimage.bodies import GenerateAnswer, GenerateBody, SettingsBody, StatusAnswer
+from serve.api.cyberimage.bodies import GenerateAnswer, StatusAnswer
 from serve.api.cyberimage.parameters import Behind, Caller, JobId, OwnImage, OwnJobId
-from serve.api.entity_tags import tags_of
-from serve.api.errors import ApiError
-from serve.identity import Identity, require_own_job
-from serve.services import Services
-from serve.submission import submit_job
+from serve.errors import ApiError
+from serve.http.access import CHANGES, READS, SUBMITS, Who
+from serve.http.entity_tags import tags_of
+from serve.protection.identity import Identity, require_own_job
+from serve.services.services import Services
+from serve.submission.request import GenerateBody, SettingsBody
+from serve.submission.submit import submit_job
 
 
 class NoPreviewError(ApiError):

@@ -7,17 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import StreamingResponse
 
-from deployments.jobs.records import Image
+from deployments.jobs.records.jobs import Image
 from deployments.storage.thumbnails import delete_image_files
-from deployments.upkeep import Sweep
-from serve.api.access import ADMINISTERS, CHANGES, READS, Who
+from deployments.upkeep.sweep import Sweep
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage import gallery_examples as shown
+from serve.api.cyberimage.archive import zip_images
 from serve.api.cyberimage.gallery_bodies import DeletedImagesAnswer, ImageIdsBody, SweepAnswer, UsageAnswer
 from serve.api.cyberimage.parameters import Behind
-from serve.archive import zip_images
-from serve.identity import Identity
-from serve.services import Services
+from serve.http.access import ADMINISTERS, CHANGES, READS, Who
+from serve.protection.identity import Identity
+from serve.services.services import Services
 
 IdsBody = Annotated[ImageIdsBody, Body(examples=[shown.IDS_BODY])]
 

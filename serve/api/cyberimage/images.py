@@ -15,14 +15,14 @@ from deployments.storage.thumbnails import (
     make_thumbnail,
     thumbnail_key,
 )
-from serve.api.access import CHANGES, READS
-from serve.api.byte_range import respond_with_image
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.bodies import DoneAnswer, LinkAnswer, image_path
 from serve.api.cyberimage.parameters import Behind, Caller, OwnImage
-from serve.api.entity_tags import tags_of
-from serve.api.errors import InvalidRequestError
-from serve.services import Services
+from serve.errors import InvalidRequestError
+from serve.http.access import CHANGES, READS
+from serve.http.byte_range import respond_with_image
+from serve.http.entity_tags import tags_of
+from serve.services.services import Services
 
 _SIZE = Query(description="Pixels of the longer side.", json_schema_extra={"enum": list(THUMBNAIL_SIZES)})
 

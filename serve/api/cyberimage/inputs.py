@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from deployments.storage.picture import DamagedPictureError, WrongFormatError
-from serve.api.access import CHANGES
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.bodies import InputAnswer
 from serve.api.cyberimage.parameters import Behind, Caller
-from serve.api.errors import ApiError
-from serve.uploads import keep_upload
+from serve.errors import ApiError
+from serve.http.access import CHANGES
+from serve.submission.uploads import keep_upload
 
 
 class NoPictureTypeError(ApiError):

@@ -8,9 +8,9 @@ from typing import Any
 
 from sse_starlette import ServerSentEvent
 
-from deployments.jobs.records import Job
-from deployments.jobs.views import JobView
-from deployments.previews import MEDIA_TYPE as PREVIEW_TYPE
+from deployments.jobs.queue.views import JobView
+from deployments.jobs.records.jobs import Job
+from deployments.tracker.previews import MEDIA_TYPE as PREVIEW_TYPE
 from serve.api.cyberimage.bodies import StatusAnswer, rounded_eta
 
 

@@ -6,15 +6,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query
 
-from deployments.jobs.listing import JobFilter
-from deployments.jobs.records import JobState
-from serve import submission
-from serve.api.access import CHANGES, READS, SUBMITS, Who
+from deployments.jobs.queue.listing import JobFilter
+from deployments.jobs.records.jobs import JobState
 from serve.api.cyberimage import answers, control_examples, examples
 from serve.api.cyberimage.bodies import GenerateAnswer, StatusAnswer
 from serve.api.cyberimage.control_bodies import BatchAnswer, BatchBody, JobsAnswer, ListedJob, PriorityBody
 from serve.api.cyberimage.parameters import Behind, OwnJobId, Time
-from serve.identity import require_priority
+from serve.http.access import CHANGES, READS, SUBMITS, Who
+from serve.protection.identity import require_priority
+from serve.submission import submit as submission
 
 router = APIRouter()
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.jobs.api_keys import ApiKey, KeyLimits, Scope
-from deployments.jobs.exceptions import UnknownKeyError
+from deployments.jobs.records.api_keys import ApiKey, KeyLimits, Scope
+from deployments.jobs.records.exceptions import UnknownKeyError
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.bodies import Moment
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body
 
-from deployments.jobs.api_keys import NewKey, hash_of, make_key
-from serve.api.access import ADMINISTERS
+from deployments.jobs.records.api_keys import NewKey, hash_of, make_key
 from serve.api.cyberimage import answers, examples, key_bodies
 from serve.api.cyberimage.key_bodies import KeyAnswer, KeysAnswer, NewKeyAnswer
 from serve.api.cyberimage.parameters import Behind, Caller
-from serve.api.errors import ApiError
+from serve.errors import ApiError
+from serve.http.access import ADMINISTERS
 
 router = APIRouter()
 

@@ -8,12 +8,12 @@ from uuid import UUID
 from fastapi import Depends, Request
 from pydantic import AwareDatetime, BeforeValidator
 
-from deployments.jobs.exceptions import JobError, UnknownImageError, UnknownJobError
-from deployments.jobs.records import Image
-from deployments.jobs.views import JobView
-from serve.api.access import Who
-from serve.identity import Identity, require_own_image, require_own_job
-from serve.services import Services
+from deployments.jobs.queue.views import JobView
+from deployments.jobs.records.exceptions import JobError, UnknownImageError, UnknownJobError
+from deployments.jobs.records.jobs import Image
+from serve.http.access import Who
+from serve.protection.identity import Identity, require_own_image, require_own_job
+from serve.services.services import Services
 
 
 # Coroutines, though they wait for nothing: FastAPI runs plain functions in threads, which costs more than they do.

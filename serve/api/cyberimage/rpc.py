@@ -13,17 +13,19 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.catalog.catalog import UnknownModelError
-from deployments.jobs.exceptions import JobError
+from deployments.jobs.records.exceptions import JobError
 from deployments.telemetry.measuring import note_rejection
-from serve.api.access import MAY_SUBMIT, READS, Who
 from serve.api.cyberimage import answers, examples, service
-from serve.api.cyberimage.bodies import GenerateBody, SettingsBody, StatusAnswer, Text
+from serve.api.cyberimage.bodies import StatusAnswer
 from serve.api.cyberimage.parameters import Behind, own_view
-from serve.api.errors import ApiError, problem_of
-from serve.api.field_problems import describe_problems
-from serve.identity import Identity
-from serve.services import Services
-from serve.waiting import submit_for
+from serve.errors import ApiError
+from serve.http.access import MAY_SUBMIT, READS, Who
+from serve.http.errors import problem_of
+from serve.http.field_problems import describe_problems
+from serve.protection.identity import Identity
+from serve.services.services import Services
+from serve.submission.request import GenerateBody, SettingsBody, Text
+from serve.submission.waiting import submit_for
 
 _PARSE_ERROR, _INVALID_REQUEST, _UNKNOWN_METHOD, _INVALID_PARAMS, _SERVER_ERROR = -32700, -32600, -32601, -32602, -32000
 _PREFIX = "context.image_generation."

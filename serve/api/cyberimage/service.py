@@ -9,11 +9,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Response, status
 
-from deployments.jobs.exceptions import JobError
-from deployments.model_state import ModelCondition, ModelState
+from deployments.jobs.records.exceptions import JobError
 from deployments.storage.base import StorageError
+from deployments.tracker.model_state import ModelCondition, ModelState
 from deployments.version import package_version
-from serve.api.access import READS
 from serve.api.cyberimage import answers, control_examples, examples
 from serve.api.cyberimage.bodies import (
     CountAnswer,
@@ -27,8 +26,9 @@ from serve.api.cyberimage.bodies import (
     ServiceAnswer,
 )
 from serve.api.cyberimage.parameters import Behind
-from serve.api.errors import DATABASE_DOWN, public_message
-from serve.services import Services
+from serve.http.access import READS
+from serve.http.errors import DATABASE_DOWN, public_message
+from serve.services.services import Services
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.api.cyberimage.bodies import GenerateBody, Number, SettingsBody, Text, Whole
-from serve.services import Services
+from serve.services.services import Services
+from serve.submission.request import GenerateBody, Number, SettingsBody, Text, Whole
 
 
 class Arguments(BaseModel):

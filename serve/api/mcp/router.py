@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from serve.api.access import READS
 from serve.api.cyberimage import answers
 from serve.api.cyberimage.examples import answer
 from serve.api.cyberimage.parameters import Behind
-from serve.api.event_streams import event_content
 from serve.api.mcp.server import ProtocolAnswer
+from serve.http.access import READS
+from serve.http.event_streams import event_content
 
 CALL: dict[str, Any] = {
     "jsonrpc": "2.0",

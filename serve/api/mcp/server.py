@@ -22,13 +22,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from deployments.catalog.catalog import UnknownModelError
-from deployments.jobs.exceptions import JobError
+from deployments.jobs.records.exceptions import JobError
 from deployments.storage.base import StorageError
 from deployments.telemetry.measuring import note_rejection
 from deployments.version import package_version
-from serve.api.errors import ApiError, problem_of
-from serve.api.field_problems import describe_problems
 from serve.api.mcp.tools import TOOLS, Call
+from serve.errors import ApiError
+from serve.http.errors import problem_of
+from serve.http.field_problems import describe_problems
 
 _FIELDS = {"model_id": "model"}
 _READ_ONLY = ("get_job", "list_models", "search_gallery")

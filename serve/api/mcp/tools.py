@@ -13,10 +13,9 @@ from mcp.server.context import ServerRequestContext
 from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
-from deployments.jobs.gallery import GalleryFilter
-from deployments.jobs.records import Job, JobState
-from deployments.jobs.views import JobView
-from serve.api.access import MAY_CHANGE, MAY_SUBMIT, identity_of
+from deployments.jobs.images.gallery import GalleryFilter
+from deployments.jobs.queue.views import JobView
+from deployments.jobs.records.jobs import Job, JobState
 from serve.api.cyberimage import service
 from serve.api.cyberimage.bodies import StatusAnswer, image_path
 from serve.api.cyberimage.parameters import own_view
@@ -28,9 +27,10 @@ from serve.api.mcp.arguments import (
     ListModelsArguments,
     SearchGalleryArguments,
 )
-from serve.identity import Identity
-from serve.services import Services
-from serve.waiting import cancelled_without_client, follow_job, read_images, submit_for
+from serve.http.access import MAY_CHANGE, MAY_SUBMIT, identity_of
+from serve.protection.identity import Identity
+from serve.services.services import Services
+from serve.submission.waiting import cancelled_without_client, follow_job, read_images, submit_for
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi.responses import JSONResponse
 
-from serve.api.errors import ApiError
 from serve.api.openai.bodies import ErrorBody, ErrorDetails
-from serve.api.problems import Problem
+from serve.errors import ApiError
+from serve.http.problems import Problem
 
 _FIELDS = {
     "model_id": "model",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.jobs.exceptions import QueueFullError
+from deployments.jobs.records.exceptions import QueueFullError
 from serve.api.cyberimage.examples import answer
-from serve.api.errors import InvalidRequestError, problem_of
-from serve.api.event_streams import event_content
-from serve.api.gate import RayHeaderError
 from serve.api.openai.bodies import ErrorBody
 from serve.api.openai.errors import ModelNotFoundError, error_body
-from serve.identity import NotAllowedError
-from serve.protection import RateLimitedError, UnauthenticatedError
-from serve.waiting import JobCancelledError, JobFailedError
+from serve.errors import InvalidRequestError
+from serve.http.errors import problem_of
+from serve.http.event_streams import event_content
+from serve.http.gate import RayHeaderError
+from serve.protection.identity import NotAllowedError
+from serve.protection.protection import RateLimitedError, UnauthenticatedError
+from serve.submission.waiting import JobCancelledError, JobFailedError
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -10,19 +10,19 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from serve.api.access import SUBMITS, Who
-from serve.api.cyberimage.bodies import GenerateBody
 from serve.api.cyberimage.parameters import Behind
-from serve.api.errors import ApiError, InvalidRequestError
-from serve.api.event_streams import event_stream
 from serve.api.openai import examples
 from serve.api.openai.bodies import EditBody, GenerationBody, ImagesAnswer
 from serve.api.openai.streaming import Kind, image_events
 from serve.api.openai.translation import images_answer, job_body, mask_of_transparency, model_id_of
-from serve.identity import Identity
-from serve.services import Services
-from serve.uploads import keep_field
-from serve.waiting import completed_job, submit_for
+from serve.errors import ApiError, InvalidRequestError
+from serve.http.access import SUBMITS, Who
+from serve.http.event_streams import event_stream
+from serve.protection.identity import Identity
+from serve.services.services import Services
+from serve.submission.request import GenerateBody
+from serve.submission.uploads import keep_field
+from serve.submission.waiting import completed_job, submit_for
 
 _FILES = ("image", "image[]", "mask")
 _MOST_FILES, _MOST_FIELDS = 20, 40

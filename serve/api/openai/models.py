@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from serve.api.access import READS
 from serve.api.cyberimage.examples import answer
 from serve.api.cyberimage.parameters import Behind
 from serve.api.openai import examples
 from serve.api.openai.bodies import ModelAnswer, ModelsAnswer
 from serve.api.openai.translation import known_models, model_answer
+from serve.http.access import READS
 
 router = APIRouter(tags=["openai"], dependencies=[READS])
 

@@ -8,18 +8,19 @@ from typing import Any, Literal
 
 from sse_starlette import ServerSentEvent
 
-from deployments.jobs.exceptions import JobError
-from deployments.jobs.records import Job
-from deployments.jobs.views import JobView
+from deployments.jobs.queue.views import JobView
+from deployments.jobs.records.exceptions import JobError
+from deployments.jobs.records.jobs import Job
 from deployments.storage.base import StorageError
-from serve.api.errors import ApiError, problem_of
 from serve.api.openai.bodies import GenerationBody
 from serve.api.openai.errors import error_body
 from serve.api.openai.translation import in_base64, quality_of, seconds_of, size_of, usage_of
-from serve.identity import Identity
-from serve.preview_pictures import enlarge_preview
-from serve.services import Services
-from serve.waiting import cancelled_without_client, follow_job, read_images
+from serve.errors import ApiError
+from serve.http.errors import problem_of
+from serve.http.preview_pictures import enlarge_preview
+from serve.protection.identity import Identity
+from serve.services.services import Services
+from serve.submission.waiting import cancelled_without_client, follow_job, read_images
 
 Kind = Literal["image_generation", "image_edit"]
 

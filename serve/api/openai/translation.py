@@ -9,11 +9,10 @@ import PIL.Image
 import PIL.ImageOps
 from fastapi import Request
 
-from deployments.jobs.records import GenerationSettings, Job
-from deployments.jobs.views import JobView
+from deployments.jobs.queue.views import JobView
+from deployments.jobs.records.jobs import GenerationSettings, Job
 from deployments.storage.picture import PictureError
-from serve.api.cyberimage.bodies import GenerateBody, SettingsBody, image_path
-from serve.api.errors import InvalidRequestError
+from serve.api.cyberimage.bodies import image_path
 from serve.api.openai.bodies import (
     EditBody,
     GenerationBody,
@@ -24,8 +23,10 @@ from serve.api.openai.bodies import (
     Usage,
 )
 from serve.api.openai.errors import ModelNotFoundError
-from serve.services import Services
-from serve.waiting import read_images
+from serve.errors import InvalidRequestError
+from serve.services.services import Services
+from serve.submission.request import GenerateBody, SettingsBody
+from serve.submission.waiting import read_images
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _QUALITIES = {None: "auto", "standard": "medium", "hd": "high"}

@@ -1,0 +1,1 @@
+"""The database: its tables, its schema, and what differs between SQLite and PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Operations on jobs and on the queue."""

@@ -1,0 +1,1 @@
+"""The records of jobs, images and API keys, and the errors about them."""

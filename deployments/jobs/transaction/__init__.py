@@ -1,0 +1,1 @@
+"""What every transaction that moves jobs shares."""

@@ -1,0 +1,1 @@
+"""The deployment of one model: from a claimed job to stored images."""

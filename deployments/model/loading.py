@@ -1,0 +1,145 @@
+"""From a model's catalog entry to its pipeline: the catalog's words in the engine's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from diffusers import DiffusionPipeline
+
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.loading import Loading, Lora
+from deployments.engine.shells import compatible_schedulers
+from deployments.pipelines.controlnet import ControlNetSource
+from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.loading import PipelineSource, default_device, load_pipeline, weights_fingerprint
+from deployments.pipelines.lora import LoraWeights
+from deployments.pipelines.quantization import WeightQuantization
+from deployments.pipelines.tasks import can_do
+from deployments.pipelines.tuning import Tuning
+
+
+def load_model(entry: ModelEntry, environ: Mapping[str, str], *, is_parked: bool = False) -> DiffusionPipeline:
+    """Load a model of the catalog.
+
+    Args:
+        entry: What the catalog says of it.
+        environ: The environment, for the token of the hub.
+        is_parked: Whether its weights stay in main memory, from which somebody else brings them to the device.
+
+    Raises:
+        ModelLoadError: If it cannot be loaded, with the reason in one line.
+    """
+    pipeline = load_pipeline(_source(entry, environ), device_of(entry), _tuning(entry, is_parked=is_parked))
+    _check_tasks(entry, type(pipeline))
+    unknown = set(entry.schedulers) - set(compatible_schedulers(pipeline))
+    if unknown:
+        choice = ", ".join(compatible_schedulers(pipeline)) or "none can be chosen"
+        raise ModelLoadError(f"schedulers: the model cannot use {', '.join(sorted(unknown))}. It can use: {choice}.")
+    return pipeline
+
+
+def device_of(entry: ModelEntry) -> str:
+    """Where a model computes, as torch names it."""
+    if entry.loading.device != "auto":
+        return entry.loading.device
+    # A copy that holds no GPU leaves those it can see to others.
+    return "cpu" if entry.replicas.num_gpus == 0 else default_device()
+
+
+def weights_of(entry: ModelEntry) -> str:
+    """What tells these weights from others: a hash of local files, else the repository and its revision.
+
+    Where the entry changes what is computed with them, by a LoRA or quantization, say, a digest of that follows.
+    """
+    name = _weights_name(entry.source, entry.location(), entry.revision)
+    changes = entry.model_dump_json(include={"loading", "prompt_encoding", "dtype"}, exclude_defaults=True)
+    return name if changes == "{}" else f"{name}+{hashlib.sha256(changes.encode()).hexdigest()[:8]}"
+
+
+def lora_weights_of(entry: ModelEntry) -> dict[str, str]:
+    """What tells the weights of each LoRA from others that a request may choose, by name; as :func:`weights_of`."""
+    return {name: _weights_name(lora.source, lora.repo, lora.revision) for name, lora in entry.request_loras.items()}
+
+
+def controlnet_weights_of(entry: ModelEntry) -> str | None:
+    """What tells the weights of a model's ControlNet from others, if it has one; as :func:`weights_of`."""
+    found = entry.controlnet
+    return None if found is None else _weights_name(found.source, found.repo, found.revision)
+
+
+def _weights_name(source: str, location: str, revision: str | None) -> str:
+    if source == "huggingface":
+        return f"{location}@{revision or 'main'}"
+    return f"sha256:{weights_fingerprint(Path(location))}"
+
+
+def _check_tasks(entry: ModelEntry, loaded: type[DiffusionPipeline]) -> None:
+    """What the catalog promises of a model, its family must be able to do.
+
+    Raises:
+        ModelLoadError: It is not.
+    """
+    for name, tasks, with_controlnet in (
+        ("tasks", entry.tasks or (), False),
+        ("controlnet.tasks", entry.control_tasks, True),
+    ):
+        missing = [task for task in tasks if not can_do(loaded, task, with_controlnet=with_controlnet)]
+        if missing:
+            raise ModelLoadError(f"{name}: a {loaded.__name__} cannot do {', '.join(missing)}; leave it out.")
+
+
+def _source(entry: ModelEntry, environ: Mapping[str, str]) -> PipelineSource:
+    return PipelineSource(
+        location=entry.location(),
+        is_local=entry.source != "huggingface",
+        dtype=entry.dtype,
+        revision=entry.revision,
+        variant=entry.variant,
+        token=entry.token(environ),
+        config=entry.loading.config,
+        quantization=_quantization(entry.loading),
+        controlnet=_controlnet(entry, environ),
+    )
+
+
+def _tuning(entry: ModelEntry, *, is_parked: bool) -> Tuning:
+    loading = entry.loading
+    scheduler = loading.scheduler
+    return Tuning(
+        attention_backend=loading.attention_backend,
+        offload="all" if is_parked else loading.offload,
+        layerwise_casting=loading.layerwise_casting,
+        vae_slicing=loading.vae_slicing,
+        vae_tiling=loading.vae_tiling,
+        compiles=loading.compile,
+        loras=[_lora(lora) for lora in loading.loras],
+        request_loras={name: _lora(lora) for name, lora in entry.request_loras.items()},
+        scheduler=scheduler.name if scheduler else None,
+        scheduler_config=scheduler.config if scheduler else {},
+        has_safety_checker=loading.safety_checker,
+        takes_long_prompts=entry.prompt_encoding == "long",
+    )
+
+
+def _lora(lora: Lora) -> LoraWeights:
+    return LoraWeights(
+        location=lora.repo,
+        is_local=lora.source == "local",
+        weight_name=lora.weight_name,
+        revision=lora.revision,
+        scale=lora.scale,
+    )
+
+
+def _controlnet(entry: ModelEntry, environ: Mapping[str, str]) -> ControlNetSource | None:
+    found = entry.controlnet
+    if found is None:
+        return None
+    return ControlNetSource(found.repo, found.source == "local", found.revision, entry.token(environ))
+
+
+def _quantization(loading: Loading) -> WeightQuantization | None:
+    chosen = loading.quantization
+    return WeightQuantization(chosen.method, chosen.kind, chosen.components, chosen.file) if chosen else None

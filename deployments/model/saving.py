@@ -1,0 +1,67 @@
+"""From a picture to what storage keeps of it: the image file and its thumbnails."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image as Picture
+
+from deployments.jobs.records.jobs import Claim, GenerationSettings, NewImage
+from deployments.storage.base import Storage
+from deployments.storage.formats import FORMATS
+from deployments.storage.image_file import encode_image, image_id, image_key
+from deployments.storage.thumbnails import THUMBNAIL_SIZES, encode_thumbnail, write_thumbnails
+from deployments.telemetry.metrics import IMAGE_WRITE_SECONDS
+
+
+@dataclass(frozen=True)
+class _Files:
+    image: bytes
+    thumbnails: dict[int, bytes]
+
+
+async def save_image(
+    storage: Storage, claim: Claim, index: int, picture: np.ndarray[Any, Any], metadata: Mapping[str, Any]
+) -> NewImage:
+    """Write an image and its thumbnails, encoded in a thread of their own, and return the record to be made of it.
+
+    Args:
+        storage: Where to.
+        claim: The image's job.
+        index: Its place among the job's images, from 0.
+        picture: Height x width x channels, 0 to 1.
+        metadata: For the record, and for the file unless the job wants none there.
+
+    Raises:
+        StorageError: The image could not be written.
+    """
+    settings = claim.request.settings
+    files = await asyncio.to_thread(_encode, picture, metadata, settings)
+    image_format, identity = FORMATS[settings.output_format], image_id(claim.job_id, index)
+    key = image_key(identity, claim.created_at.date(), image_format.extension)
+    with IMAGE_WRITE_SECONDS.timing(model=claim.request.model_id):
+        await storage.write(key, files.image)
+        await write_thumbnails(storage, key, files.thumbnails)
+    return NewImage(
+        id=identity,
+        index=index,
+        key=key,
+        media_type=image_format.media_type,
+        byte_count=len(files.image),
+        sha256=hashlib.sha256(files.image).hexdigest(),
+        metadata=dict(metadata),
+    )
+
+
+def _encode(values: np.ndarray[Any, Any], metadata: Mapping[str, Any], settings: GenerationSettings) -> _Files:
+    picture = Picture.fromarray(np.rint(values * 255).astype(np.uint8))
+    embedded = metadata if settings.metadata else None
+    return _Files(
+        encode_image(picture, embedded, FORMATS[settings.output_format], settings.quality),
+        {size: encode_thumbnail(picture, size) for size in THUMBNAIL_SIZES},
+    )

@@ -1,0 +1,1 @@
+"""From a catalog entry to a pipeline on its device: loading, tuning, tasks, LoRAs, prompts."""

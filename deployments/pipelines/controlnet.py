@@ -1,0 +1,99 @@
+"""ControlNets: networks that make an image follow the lines, the depth or the poses of another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoModel, DiffusionPipeline
+
+from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.tasks import families, rebuild
+
+# A ControlNet that differs from the denoiser in one of these was made for another family.
+_SHARED_DIMENSIONS = ("cross_attention_dim", "joint_attention_dim", "pooled_projection_dim", "addition_embed_type")
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True)
+class ControlNetSource:
+    """Where a ControlNet comes from.
+
+    Attributes:
+        location: A hub id, or the path of a folder in diffusers format.
+        is_local: Whether ``location`` is a path; then nothing is downloaded.
+        revision: Branch, tag or commit on the hub.
+        token: Of the hub, for gated models.
+    """
+
+    location: str
+    is_local: bool = False
+    revision: str | None = None
+    token: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called where its place on the server is nobody's business."""
+        return Path(self.location).name if self.is_local else self.location
+
+
+def add_controlnet(pipeline: DiffusionPipeline, source: ControlNetSource, dtype: torch.dtype) -> DiffusionPipeline:
+    """The pipeline of a model's family that takes a control image, around the same modules and a ControlNet.
+
+    Args:
+        pipeline: As it was read.
+        source: Of the ControlNet; safetensors only, and no code from its repository.
+        dtype: Of its weights.
+
+    Raises:
+        ModelLoadError: If the ControlNet cannot be read, or is not for this family of models.
+    """
+    controlnet = _read(source, dtype)
+    wanted = _pipeline_class(type(pipeline))
+    expected = () if wanted is None else wanted._get_signature_types()["controlnet"]
+    if wanted is None:
+        raise ModelLoadError(f"a {type(pipeline).__name__} takes no ControlNet.")
+    kinds = tuple(kind for kind in expected if isinstance(kind, type))
+    if not isinstance(controlnet, kinds) or not _fits(controlnet, pipeline):
+        raise ModelLoadError(
+            f"the ControlNet {source.name}, a {type(controlnet).__name__}, cannot be used with a "
+            f"{type(pipeline).__name__}; it is for another family of models."
+        )
+    return rebuild(wanted, pipeline, "ControlNet", {"controlnet": controlnet})
+
+
+def _read(source: ControlNetSource, dtype: torch.dtype) -> Any:
+    if source.is_local and not Path(source.location, "config.json").is_file():
+        raise ModelLoadError(f"the ControlNet {source.name} is not there: a folder with a config.json.")
+    try:
+        return AutoModel.from_pretrained(
+            source.location,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=source.is_local,
+            revision=source.revision,
+            token=source.token,
+        )
+    except Exception as error:
+        reason = " ".join(str(error).replace(source.location, source.name).split())[:_LONGEST_REASON]
+        raise ModelLoadError(f"the ControlNet {source.name} could not be loaded: {reason}") from error
+
+
+def _pipeline_class(loaded: type[DiffusionPipeline]) -> type[DiffusionPipeline] | None:
+    classes = families()["text2image"]
+    names = [f"{name}-controlnet" for name, member in classes.items() if member is loaded]
+    return next((classes[name] for name in names if name in classes), None)
+
+
+def _fits(controlnet: Any, pipeline: DiffusionPipeline) -> bool:
+    denoiser = pipeline.components.get("unet") or pipeline.components.get("transformer")
+    if denoiser is None:
+        return False
+    return all(
+        controlnet.config[name] == denoiser.config[name]
+        for name in _SHARED_DIMENSIONS
+        if name in controlnet.config and name in denoiser.config
+    )

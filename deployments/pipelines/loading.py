@@ -1,0 +1,224 @@
+"""Reads a diffusers pipeline: from a hub, a local folder, a single file, or the project itself, one way for all."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
+
+from deployments.pipelines.controlnet import ControlNetSource, add_controlnet
+from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.precision import keep_autoencoder_precise
+from deployments.pipelines.quantization import WeightQuantization, quantization_arguments
+from deployments.pipelines.tuning import Tuning, tune_pipeline
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_SINGLE_FILE_SUFFIX = ".safetensors"
+_PICKLE_SUFFIXES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
+_LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class PipelineSource:
+    """Where a pipeline comes from and how it is read.
+
+    Attributes:
+        location: A hub id, the path of a folder in diffusers format, or the path of a ``.safetensors`` file.
+        is_local: Whether ``location`` is a path; then nothing is downloaded, but for what ``config`` names.
+        dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto``: bfloat16 on a GPU and float32 on a CPU.
+        revision: Branch, tag or commit on the hub.
+        variant: Of the weight files, such as ``fp16``.
+        token: Of the hub, for gated models.
+        config: For a single file: a folder or a hub id with the configs of its components; None finds out the hub's.
+        quantization: How weights are quantized while they are read.
+        controlnet: The ControlNet that comes with it, if any.
+    """
+
+    location: str
+    is_local: bool = False
+    dtype: str = "auto"
+    revision: str | None = None
+    variant: str | None = None
+    token: str | None = None
+    config: str | None = None
+    quantization: WeightQuantization | None = None
+    controlnet: ControlNetSource | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called where its place on the server is nobody's business."""
+        return Path(self.location).name if self.is_local else self.location
+
+
+def load_pipeline(source: PipelineSource, device: str | None = None, tuning: Tuning | None = None) -> DiffusionPipeline:
+    """Load a pipeline onto a device; safetensors only, and no code from the model's repository.
+
+    Args:
+        source: What to load.
+        device: A torch device; None takes the GPU where there is one.
+        tuning: What to switch on.
+
+    Raises:
+        ModelLoadError: If it cannot be loaded, with the reason in one line.
+    """
+    where = device or default_device()
+    dtype = choose_dtype(source.dtype, where)
+    try:
+        pipeline = _read(source, dtype)
+        if source.controlnet is not None:
+            pipeline = add_controlnet(pipeline, source.controlnet, dtype)
+        keep_autoencoder_precise(pipeline)
+        tune_pipeline(pipeline, tuning or Tuning(), where, source.token)
+    except ModelLoadError as error:
+        raise ModelLoadError(f"{source.name} could not be loaded: {error}") from error
+    except Exception as error:
+        raise ModelLoadError(f"{source.name} could not be loaded: {_reason(error, source)}") from error
+    return pipeline
+
+
+def default_device() -> str:
+    """``cuda`` where a GPU is visible, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def execution_device(pipeline: DiffusionPipeline) -> torch.device:
+    """Where a pipeline computes; with offloading, that is not where its weights are."""
+    return torch.device(getattr(pipeline, "_execution_device", pipeline.device))
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called, such as ``NVIDIA H100 80GB HBM3``, or the processor's kind with its threads."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{platform.machine()} with {torch.get_num_threads()} threads"
+
+
+def choose_dtype(name: str, device: str) -> torch.dtype:
+    """The dtype for a name of the catalog."""
+    if name == "auto":
+        return torch.float32 if device == "cpu" else torch.bfloat16
+    return _DTYPES[name]
+
+
+def weights_fingerprint(path: Path) -> str:
+    """A short hash over the names and bytes of a local pipeline's files: it changes when the model does.
+
+    Args:
+        path: A folder, or a single file.
+    """
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    for file in files:
+        digest.update(file.relative_to(path.parent if path.is_file() else path).as_posix().encode())
+        with file.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _read(source: PipelineSource, dtype: torch.dtype) -> DiffusionPipeline:
+    if source.is_local:
+        _check_local_files(Path(source.location))
+        if Path(source.location).is_file():
+            return _read_single_file(source, dtype)
+    return DiffusionPipeline.from_pretrained(
+        source.location,
+        dtype=dtype,
+        revision=source.revision,
+        variant=source.variant,
+        token=source.token,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=source.is_local,
+        **_quantized(source, source.location, dtype),
+    )
+
+
+def _check_local_files(path: Path) -> None:
+    """Refuse what diffusers would refuse without saying what would be right."""
+    if path.suffix.lower() in _PICKLE_SUFFIXES:
+        raise ModelLoadError("it is a pickle, which can run code when it is read; convert it to .safetensors.")
+    if path.is_file():
+        if path.suffix != _SINGLE_FILE_SUFFIX:
+            raise ModelLoadError("a model of one file must be a .safetensors file.")
+        return
+    if not path.exists():
+        raise ModelLoadError("there is no such folder or file.")
+    if not (path / "model_index.json").is_file():
+        raise ModelLoadError("it is not a diffusers pipeline: it has no model_index.json.")
+    for component in sorted(folder for folder in path.iterdir() if folder.is_dir()):
+        suffixes = {file.suffix for file in component.iterdir()}
+        if suffixes & _PICKLE_SUFFIXES and _SINGLE_FILE_SUFFIX not in suffixes:
+            raise ModelLoadError(
+                f"the weights of {component.name} are a pickle, which can run code when it is read; "
+                "convert them to .safetensors."
+            )
+
+
+def _read_single_file(source: PipelineSource, dtype: torch.dtype) -> DiffusionPipeline:
+    config = source.config or _config_on_the_hub(source.location)
+    is_folder = Path(config).is_dir()
+    if is_folder and not (Path(config) / "model_index.json").is_file():
+        raise ModelLoadError(f"its config {Path(config).name} has no model_index.json.")
+    class_name = _class_name_in(config, source)
+    pipeline_class = getattr(diffusers, class_name, None)
+    if pipeline_class is None or not hasattr(pipeline_class, "from_single_file"):
+        raise ModelLoadError(f"diffusers cannot make a {class_name} of a single file; take a folder or a hub id.")
+    return pipeline_class.from_single_file(
+        source.location,
+        config=config,
+        dtype=dtype,
+        token=source.token,
+        local_files_only=is_folder,
+        **_quantized(source, config, dtype),
+    )
+
+
+def _class_name_in(config: str, source: PipelineSource) -> str:
+    """The class is in the config: the base class of all pipelines cannot read a single file."""
+    try:
+        index = DiffusionPipeline.load_config(config, token=source.token, local_files_only=Path(config).is_dir())
+    except OSError as error:
+        raise ModelLoadError(
+            f"the configs of its components cannot be had from {config} on the hub; give a folder that has them as "
+            "loading.config."
+        ) from error
+    return str(index["_class_name"])
+
+
+def _config_on_the_hub(location: str) -> str:
+    """The hub id of the model whose weights have the same names and shapes as the file's."""
+    return str(fetch_diffusers_config(load_single_file_checkpoint(location))["pretrained_model_name_or_path"])
+
+
+def _quantized(source: PipelineSource, config: str, dtype: torch.dtype) -> dict[str, Any]:
+    if source.quantization is None:
+        return {}
+    index = DiffusionPipeline.load_config(
+        config, revision=source.revision, token=source.token, local_files_only=Path(config).is_dir()
+    )
+    return quantization_arguments(source.quantization, index, config, dtype)
+
+
+def _reason(error: Exception, source: PipelineSource) -> str:
+    """An error of diffusers in one line, with what would be right where that is known."""
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text:
+        return (
+            "it brings code of its own, which is never run; take a model whose pipeline and components are classes "
+            "of diffusers and transformers."
+        )
+    if "meta tensor" in text or "expected shape" in text:
+        return "its weights are not those that its config describes."
+    if source.is_local:
+        text = text.replace(source.location, source.name)
+    if "safetensors" in text and ("no file named" in text or "does not appear to have" in text):
+        text += " Only safetensors are read, as pickles can run code: take a revision or variant that has them."
+    return text[:_LONGEST_REASON]

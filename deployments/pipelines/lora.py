@@ -1,0 +1,94 @@
+"""LoRAs: small sets of weights that are laid over a model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers import DiffusionPipeline
+from diffusers.utils.peft_utils import set_weights_and_activate_adapters
+
+from deployments.pipelines.exceptions import ModelLoadError
+
+REQUEST_PREFIX = "request_"
+"""Begins the adapter names of LoRAs that are off unless a request asks for them."""
+
+
+@dataclass(frozen=True)
+class LoraWeights:
+    """One LoRA.
+
+    Attributes:
+        location: A hub id, or the path of a ``.safetensors`` file or of its folder.
+        is_local: Whether ``location`` is a path; then nothing is downloaded.
+        weight_name: The file, where ``location`` is a hub id or a folder.
+        revision: Branch, tag or commit on the hub.
+        scale: How strongly it works.
+    """
+
+    location: str
+    is_local: bool = False
+    weight_name: str | None = None
+    revision: str | None = None
+    scale: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What it is called where its place on the server is nobody's business."""
+        return Path(self.location).name if self.is_local else self.location
+
+
+def add_loras(
+    pipeline: DiffusionPipeline,
+    loras: Sequence[LoraWeights],
+    token: str | None = None,
+    request_loras: Mapping[str, LoraWeights] | None = None,
+) -> None:
+    """Lay LoRAs over a pipeline's weights, all at work at once, and others beside them that are off.
+
+    Args:
+        pipeline: Its denoiser, and where a LoRA has weights for them its text encoders, are changed.
+        loras: In any order; the result is their sum.
+        token: Of the hub.
+        request_loras: Those that are off, by the names under which a request may ask for them.
+
+    Raises:
+        ModelLoadError: If one cannot be read, or is not for this family of models.
+    """
+    chosen = {f"lora_{number}": lora for number, lora in enumerate(loras)}
+    choosable = {f"{REQUEST_PREFIX}{name}": lora for name, lora in (request_loras or {}).items()}
+    if not chosen and not choosable:
+        return
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise ModelLoadError(f"a {type(pipeline).__name__} takes no LoRAs.")
+    for name, lora in (chosen | choosable).items():
+        _add(pipeline, name, lora, token)
+    for component, known in pipeline.get_list_adapters().items():
+        active = {name: lora.scale for name, lora in chosen.items() if name in known}
+        # The pipeline's own set_adapters cannot be told that none shall be at work.
+        set_weights_and_activate_adapters(getattr(pipeline, component), list(active), list(active.values()))
+
+
+def _add(pipeline: DiffusionPipeline, name: str, lora: LoraWeights, token: str | None) -> None:
+    if lora.is_local and not Path(lora.location).exists():
+        raise ModelLoadError(f"the LoRA {lora.name} is not there.")
+    arguments: dict[str, Any] = {"use_safetensors": True, "local_files_only": lora.is_local}
+    if not lora.is_local:
+        arguments |= {"revision": lora.revision, "token": token}
+    if lora.weight_name is not None:
+        arguments["weight_name"] = lora.weight_name
+    try:
+        pipeline.load_lora_weights(lora.location, adapter_name=name, **arguments)
+    except Exception as error:
+        reason = " ".join(str(error).replace(lora.location, lora.name).split())[:200]
+        raise ModelLoadError(
+            f"the LoRA {lora.name} cannot be used with a {type(pipeline).__name__}; is it for another family of "
+            f"models? ({reason})"
+        ) from error
+    # Weights of other names are passed over with no more than a warning.
+    if not any(name in adapters for adapters in pipeline.get_list_adapters().values()):
+        raise ModelLoadError(
+            f"the LoRA {lora.name} has no weights for a {type(pipeline).__name__}; it is for another family of models."
+        )

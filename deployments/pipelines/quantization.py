@@ -1,0 +1,111 @@
+"""Weights in fewer bits: quantized as they are read, or read from a GGUF file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+from deployments.pipelines.exceptions import ModelLoadError
+
+_DENOISERS = ("unet", "transformer", "transformer_2")
+
+
+@dataclass(frozen=True)
+class WeightQuantization:
+    """How weights are quantized.
+
+    Attributes:
+        method: ``torchao``, ``bitsandbytes`` or ``gguf``.
+        kind: For torchao ``int8``, ``int4`` or ``float8``; for bitsandbytes ``int8``, ``nf4`` or ``fp4``.
+        components: Names of the pipeline's components; empty for the denoiser.
+        file: For gguf, the path of the denoiser's file.
+    """
+
+    method: str
+    kind: str | None = None
+    components: tuple[str, ...] = ()
+    file: str | None = None
+
+
+def denoiser_names(components: Iterable[str]) -> list[str]:
+    """The names, among a pipeline's components, of those that run at every step."""
+    return [name for name in components if name in _DENOISERS]
+
+
+def quantization_arguments(
+    quantization: WeightQuantization, index: Mapping[str, Any], config: str, dtype: torch.dtype
+) -> dict[str, Any]:
+    """What a pipeline's ``from_pretrained`` is given beside everything else.
+
+    Args:
+        quantization: What is asked for.
+        index: The pipeline's ``model_index.json``: library and class of each component.
+        config: The folder or hub id of the components' configs.
+        dtype: In which the model computes.
+
+    Raises:
+        ModelLoadError: If the package is not installed, or the pipeline has no such component.
+    """
+    if importlib.util.find_spec(quantization.method) is None:
+        raise ModelLoadError(
+            f'quantization with {quantization.method} needs its package: pip install "{quantization.method}".'
+        )
+    if quantization.method == "gguf":
+        return _gguf_denoiser(Path(quantization.file or ""), index, config, dtype)
+    names = quantization.components or tuple(denoiser_names(index))
+    missing = [name for name in names if not isinstance(index.get(name), list) or index[name][0] is None]
+    if missing or not names:
+        have = [name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
+        raise ModelLoadError(f"it has no component {', '.join(missing)} to quantize; it has {', '.join(have)}.")
+    make = _MAKERS[quantization.method]
+    mapping = {name: make(str(index[name][0]), str(quantization.kind), dtype) for name in names}
+    return {"quantization_config": diffusers.PipelineQuantizationConfig(quant_mapping=mapping)}
+
+
+def _gguf_denoiser(file: Path, index: Mapping[str, Any], config: str, dtype: torch.dtype) -> dict[str, Any]:
+    if not file.is_file():
+        raise ModelLoadError(f"the quantized file {file.name} is not there.")
+    names = denoiser_names(index)
+    if len(names) != 1:
+        raise ModelLoadError("a .gguf file takes the place of one denoiser, and this pipeline has none or several.")
+    (name,) = names
+    model_class = getattr(diffusers, str(index[name][1]))
+    if not hasattr(model_class, "from_single_file"):
+        raise ModelLoadError(f"diffusers cannot read a {model_class.__name__} from a .gguf file.")
+    model = model_class.from_single_file(
+        str(file),
+        quantization_config=diffusers.GGUFQuantizationConfig(compute_dtype=dtype),
+        config=config,
+        subfolder=name,
+        dtype=dtype,
+        local_files_only=Path(config).is_dir(),
+    )
+    return {name: model}
+
+
+def _library(name: str) -> Any:
+    return transformers if name == "transformers" else diffusers
+
+
+def _torchao(library: str, kind: str, _: torch.dtype) -> Any:
+    torchao = importlib.import_module("torchao.quantization")
+    kinds = {"int8": "Int8WeightOnlyConfig", "int4": "Int4WeightOnlyConfig", "float8": "Float8WeightOnlyConfig"}
+    return _library(library).TorchAoConfig(getattr(torchao, kinds[kind])())
+
+
+def _bitsandbytes(library: str, kind: str, dtype: torch.dtype) -> Any:
+    config = _library(library).BitsAndBytesConfig
+    if kind == "int8":
+        return config(load_in_8bit=True)
+    return config(load_in_4bit=True, bnb_4bit_quant_type=kind, bnb_4bit_compute_dtype=dtype)
+
+
+_MAKERS: dict[str, Callable[[str, str, torch.dtype], Any]] = {"torchao": _torchao, "bitsandbytes": _bitsandbytes}

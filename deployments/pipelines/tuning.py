@@ -1,0 +1,193 @@
+"""What is switched on in a loaded pipeline: sampler, LoRAs, attention kernels, and ways to need less memory or time."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, SchedulerMixin
+
+from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.long_prompts import encode_long_prompts
+from deployments.pipelines.lora import LoraWeights, add_loras
+from deployments.pipelines.offload import place_pipeline
+from deployments.pipelines.quantization import denoiser_names
+
+_STORAGE_DTYPES = {"float8_e4m3fn": torch.float8_e4m3fn, "float8_e5m2": torch.float8_e5m2}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What to switch on; every default leaves the pipeline as its authors made it.
+
+    Attributes:
+        attention_backend: A backend of diffusers, or ``auto``: xformers on a GPU where it is installed, else native.
+        offload: ``none``, ``model``, ``group`` or ``all``, as :func:`place_pipeline` has them.
+        layerwise_casting: ``none``, or the dtype in which the denoiser's layers are kept between their uses.
+        vae_slicing: Decode the images of a batch one after another.
+        vae_tiling: Decode large images in tiles.
+        compiles: Compile the blocks that the denoiser repeats.
+        loras: Weights laid over the model's own.
+        request_loras: Such weights by name, off until a request asks for them.
+        scheduler: The class name of another sampler.
+        scheduler_config: What of its arguments differs from the config of the model's own.
+        has_safety_checker: Keep the pipeline's safety checker.
+        takes_long_prompts: Encode prompts of any length, with weights.
+    """
+
+    attention_backend: str = "auto"
+    offload: str = "none"
+    layerwise_casting: str = "none"
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+    compiles: bool = False
+    loras: Sequence[LoraWeights] = ()
+    request_loras: Mapping[str, LoraWeights] = field(default_factory=dict)
+    scheduler: str | None = None
+    scheduler_config: Mapping[str, Any] = field(default_factory=dict)
+    has_safety_checker: bool = True
+    takes_long_prompts: bool = False
+
+
+def tune_pipeline(pipeline: DiffusionPipeline, tuning: Tuning, device: str, token: str | None = None) -> None:
+    """Switch on what is asked for, and put the pipeline where it computes.
+
+    All of it must be done before an engine puts its gates in front of the modules: what diffusers hooks into a module
+    then lies behind the gate, and sees the joined calls.
+
+    Args:
+        pipeline: A pipeline on the CPU, as it was read.
+        tuning: What to switch on.
+        device: Where it computes.
+        token: Of the hub, for LoRAs.
+
+    Raises:
+        ModelLoadError: If the pipeline cannot do it.
+    """
+    if not tuning.has_safety_checker:
+        remove_safety_checker(pipeline)
+    if tuning.scheduler is not None:
+        choose_scheduler(pipeline, tuning.scheduler, tuning.scheduler_config)
+    add_loras(pipeline, tuning.loras, token, tuning.request_loras)
+    if tuning.layerwise_casting != "none":
+        cast_layerwise(pipeline, _STORAGE_DTYPES[tuning.layerwise_casting])
+    if tuning.vae_slicing:
+        _vae_method(pipeline, "enable_slicing")()
+    if tuning.vae_tiling:
+        _vae_method(pipeline, "enable_tiling")()
+    place_pipeline(pipeline, tuning.offload, device)
+    choose_attention(pipeline, tuning.attention_backend, device)
+    if tuning.compiles:
+        compile_blocks(pipeline)
+    if tuning.takes_long_prompts:
+        encode_long_prompts(pipeline, device)
+
+
+def remove_safety_checker(pipeline: DiffusionPipeline) -> None:
+    """Let a pipeline draw without its safety checker; one that has none stays as it is."""
+    if getattr(pipeline, "safety_checker", None) is not None:
+        pipeline.safety_checker = None
+        if "requires_safety_checker" in pipeline.config:
+            pipeline.register_to_config(requires_safety_checker=False)
+
+
+def choose_scheduler(pipeline: DiffusionPipeline, name: str, config: Mapping[str, Any]) -> None:
+    """Give a pipeline another sampler, with the config of its own but for what is given.
+
+    Args:
+        pipeline: Its scheduler is replaced.
+        name: A class of diffusers.
+        config: Arguments of that class.
+
+    Raises:
+        ModelLoadError: If the pipeline cannot use it, or it knows no such argument.
+    """
+    current = getattr(pipeline, "scheduler", None)
+    if not isinstance(current, SchedulerMixin):
+        raise ModelLoadError(f"a {type(pipeline).__name__} has no scheduler to choose.")
+    possible = {kind.__name__: kind for kind in [*current.compatibles, type(current)] if _is_installed(kind)}
+    if name not in possible:
+        raise ModelLoadError(f"this model cannot use the scheduler {name}; it can use {', '.join(sorted(possible))}.")
+    known = inspect.signature(possible[name].__init__).parameters
+    unknown = sorted(set(config) - set(known))
+    if unknown:
+        raise ModelLoadError(f"{name} has no argument {', '.join(unknown)}.")
+    pipeline.scheduler = possible[name].from_config(current.config, **config)
+
+
+def cast_layerwise(pipeline: DiffusionPipeline, storage: torch.dtype) -> None:
+    """Keep the denoiser's layers in a small dtype, and compute them in the one it was loaded in.
+
+    Raises:
+        ModelLoadError: If the denoiser cannot do so.
+    """
+    for module in denoisers(pipeline):
+        if not hasattr(module, "enable_layerwise_casting"):
+            raise ModelLoadError(f"{type(module).__name__} cannot cast its layers one by one.")
+        module.enable_layerwise_casting(storage_dtype=storage, compute_dtype=module.dtype)
+
+
+def choose_attention(pipeline: DiffusionPipeline, backend: str, device: str) -> None:
+    """Choose the attention kernels of the denoiser.
+
+    Args:
+        pipeline: Its denoisers are changed.
+        backend: A backend of diffusers, or ``auto``.
+        device: Where the pipeline computes.
+
+    Raises:
+        ModelLoadError: If the kernels are not installed, or the denoiser cannot use them.
+    """
+    has_xformers = importlib.util.find_spec("xformers") is not None
+    if backend == "xformers" and not has_xformers:
+        raise ModelLoadError('the attention backend xformers needs its package: pip install "xformers".')
+    wanted = backend
+    if backend == "auto":
+        wanted = "xformers" if has_xformers and device != "cpu" else "native"
+    for module in denoisers(pipeline):
+        if _takes_backends(module):
+            if wanted != "native":
+                module.set_attention_backend(wanted)
+        elif wanted == "xformers":
+            module.enable_xformers_memory_efficient_attention()
+        elif wanted != "native":
+            raise ModelLoadError(f"{type(module).__name__} takes the attention backends native and xformers only.")
+
+
+def compile_blocks(pipeline: DiffusionPipeline) -> None:
+    """Compile the blocks that a denoiser repeats, once for all batch sizes.
+
+    Raises:
+        ModelLoadError: If diffusers does not say which blocks those are.
+    """
+    for module in denoisers(pipeline):
+        if not getattr(module, "_repeated_blocks", None):
+            raise ModelLoadError(f"{type(module).__name__} names no repeated blocks; compile does not work for it.")
+        module.compile_repeated_blocks(dynamic=True)
+
+
+def denoisers(pipeline: DiffusionPipeline) -> list[Any]:
+    """The modules that run at every step."""
+    components = pipeline.components
+    return [components[name] for name in denoiser_names(components) if isinstance(components[name], torch.nn.Module)]
+
+
+def _is_installed(scheduler_class: type) -> bool:
+    """Classes whose requirements are missing are stand-ins that raise when they are made."""
+    return ".dummy_" not in scheduler_class.__module__
+
+
+def _takes_backends(module: torch.nn.Module) -> bool:
+    return any(hasattr(getattr(each, "processor", None), "_attention_backend") for each in module.modules())
+
+
+def _vae_method(pipeline: DiffusionPipeline, name: str) -> Any:
+    vae = getattr(pipeline, "vae", None)
+    method = getattr(vae, name, None)
+    if not callable(method):
+        raise ModelLoadError(f"the autoencoder of a {type(pipeline).__name__} has no {name}.")
+    return method

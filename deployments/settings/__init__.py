@@ -1,0 +1,1 @@
+"""What is configured, but for the models."""

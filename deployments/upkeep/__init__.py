@@ -1,0 +1,1 @@
+"""Keeps files and records in step, and backs up both."""

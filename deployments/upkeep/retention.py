@@ -1,0 +1,104 @@
+"""Jobs that are forgotten, with their images: because somebody clears them, or because they are kept no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from datetime import timedelta
+
+from deployments.jobs.queue.administration import Removable, RetentionLimits
+from deployments.jobs.records.jobs import JobState
+from deployments.settings.service import RetentionSettings
+from deployments.storage.base import Storage
+from deployments.storage.thumbnails import delete_image_files
+from deployments.tracker.job_tracker import JobTracker
+
+logger = logging.getLogger(__name__)
+
+JOBS_AT_ONCE = 100
+WHO = "retention"
+
+
+async def clear_jobs(tracker: JobTracker, storage: Storage, state: JobState, most: int, who: str) -> int:
+    """Cancel pending jobs, or forget jobs that have ended, with their images.
+
+    Args:
+        tracker: The job tracker.
+        storage: Where the images are.
+        state: Of the jobs; not ``processing``.
+        most: Jobs that are cleared in this call; a multiple of 100.
+        who: Who wants it.
+
+    Returns:
+        How many jobs it were; below ``most`` if none is left.
+
+    Raises:
+        StorageError: An image could not be deleted; its job and those behind it are still there.
+    """
+    cleared = 0
+    while cleared < most:
+        if state is JobState.PENDING:
+            done = await tracker.cancel_pending(JOBS_AT_ONCE, who)
+        else:
+            done = await _forget(tracker, storage, await tracker.removable(state, JOBS_AT_ONCE), who)
+        cleared += done
+        if not done:
+            break
+    return cleared
+
+
+class Retention:
+    """Forgets jobs that are kept no longer, at regular times; every ingress replica may have one.
+
+    Args:
+        tracker: The job tracker.
+        storage: Where the images are.
+        settings: What is kept.
+    """
+
+    def __init__(self, tracker: JobTracker, storage: Storage, settings: RetentionSettings) -> None:
+        age = settings.max_age_seconds
+        self._tracker = tracker
+        self._storage = storage
+        self._limits = RetentionLimits(
+            age=None if age is None else timedelta(seconds=age),
+            jobs=settings.max_jobs,
+            image_bytes=settings.max_image_bytes,
+        )
+        self._pause = settings.interval_seconds
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, on the running event loop; where everything is kept there is nothing to do."""
+        if self._limits != RetentionLimits():
+            self._task = asyncio.create_task(self._run_forever())
+
+    async def close(self) -> None:
+        """Stop; what is half done is done the next time."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def forget_some(self) -> int:
+        """Forget up to 100 jobs that are kept no longer, with their images, and return how many it were."""
+        found = await self._tracker.removable_by(self._limits, JOBS_AT_ONCE)
+        return await _forget(self._tracker, self._storage, found, WHO)
+
+    async def _run_forever(self) -> None:
+        while True:
+            try:
+                while await self.forget_some():
+                    pass
+            except Exception:
+                logger.exception("What is kept no longer could not be removed; it will be tried again")
+            await asyncio.sleep(self._pause)
+
+
+async def _forget(tracker: JobTracker, storage: Storage, jobs: list[Removable], who: str) -> int:
+    """The records go last: what fails halfway can be repeated."""
+    for job in jobs:
+        for key in job.keys:
+            await delete_image_files(storage, key)
+    return await tracker.remove([job.job_id for job in jobs], who) if jobs else 0

@@ -1,0 +1,90 @@
+"""The FastAPI application: middleware, routers, the pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
+
+from deployments.settings.service import Settings
+from deployments.telemetry.traces import current_tracer
+from deployments.version import package_version
+from serve.api.automatic1111 import errors as automatic1111_errors
+from serve.api.automatic1111 import router as automatic1111
+from serve.api.cyberimage import router as cyberimage
+from serve.api.mcp import router as mcp
+from serve.api.openai import errors as openai_errors
+from serve.api.openai import router as openai
+from serve.http.cross_origin import add_cors
+from serve.http.deadlines import Deadlines
+from serve.http.documentation import TAGS, add_documentation
+from serve.http.errors import add_error_handlers
+from serve.http.gate import Gate
+from serve.http.middleware import BodyLimit, RequestHeaders, UnexpectedErrors
+from serve.http.page import add_page
+from serve.http.request_spans import RequestSpans
+from serve.services.services import Services
+
+
+@asynccontextmanager
+async def _nothing_to_do(_: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+def build_api(
+    services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] = _nothing_to_do
+) -> FastAPI:
+    """Build the application; it knows nothing of Ray.
+
+    Args:
+        services: What the routes work with.
+        lifespan: What runs as long as the application does.
+    """
+    app = FastAPI(
+        title="CyberImage",
+        version=package_version(),
+        summary="Text to image: submit a prompt, follow the job, fetch the image.",
+        openapi_tags=TAGS,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.services = services
+    add_error_handlers(app, {"/v1": openai_errors.render_error, "/sdapi/v1": automatic1111_errors.render_error})
+    # The last one added is the outermost: what the others answer has the headers too.
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=services.settings.max_body_bytes,
+        max_bytes_of=_largest_bodies(services.settings),
+    )
+    settings = services.settings
+    app.add_middleware(Deadlines, body_seconds=settings.body_seconds, answer_seconds=settings.answer_seconds)
+    app.add_middleware(
+        Gate,
+        protection=services.protection,
+        trusted_proxies=settings.trusted_proxies,
+        allowed_origins=settings.cors.allowed_origins,
+    )
+    app.add_middleware(UnexpectedErrors)
+    if settings.cors.allowed_origins:
+        add_cors(app, settings.cors)
+    if (tracer := current_tracer()) is not None:
+        app.add_middleware(RequestSpans, tracer=tracer)
+    app.add_middleware(RequestHeaders)
+    for dialect in (cyberimage, openai, automatic1111, mcp):
+        app.include_router(dialect.router)
+    add_page(app, services.settings.storage.image_sources)
+    add_documentation(app)
+    return app
+
+
+def _largest_bodies(settings: Settings) -> dict[str, int]:
+    """In bytes, by path, where pictures come along: with two of them, in Base64 a third larger, and the fields."""
+    pictures, fields = 2 * settings.max_upload_bytes, settings.max_body_bytes
+    return {
+        "/api/inputs": settings.max_upload_bytes,
+        "/v1/images/edits": pictures + fields,
+        "/sdapi/v1/img2img": pictures * 4 // 3 + fields,
+    }

@@ -1,0 +1,1 @@
+"""The `cyberimage` command and the client of the service."""

@@ -1,0 +1,57 @@
+"""What the commands that talk to a service share: their options, the connection, and how they end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from serve.cli.client import Client, ServiceError
+
+FAILURE = 1
+WRONG_USE = 2
+INTERRUPTED = 130
+
+Url = Annotated[str, typer.Option("--url", envvar="CYBERIMAGE_URL", help="Where the service answers.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key", envvar="CYBERIMAGE_API_KEY", show_envvar=True, help="The API key, where the service asks for one."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's id.")]
+
+
+@contextmanager
+def service(url: str, api_key: str | None) -> Iterator[Client]:
+    """Open a client whose errors end the command with one line and exit code 1."""
+    try:
+        with connect(url, api_key) as client:
+            yield client
+    except ServiceError as error:
+        fail(str(error))
+
+
+def connect(url: str, api_key: str | None) -> Client:
+    """Return a client, to be closed."""
+    return Client(url, api_key=api_key)
+
+
+def fail(sentence: str, code: int = FAILURE) -> NoReturn:
+    """End the command with a sentence on standard error."""
+    typer.secho(plain(sentence), fg=typer.colors.RED, err=True)
+    raise typer.Exit(code)
+
+
+def print_json(answer: dict[str, Any]) -> None:
+    """Print a service's answer."""
+    typer.echo(json.dumps(answer, indent=2))
+
+
+def plain(text: str) -> str:
+    """Drop control characters: a prompt of somebody else must not drive this terminal."""
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")

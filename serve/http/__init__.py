@@ -1,0 +1,1 @@
+"""What every HTTP route shares: the gate, errors, deadlines, event streams."""

@@ -1,0 +1,62 @@
+"""Answers with an image, or with the part of it that a Range header asks for (RFC 9110, section 14)."""
+
+from __future__ import annotations
+
+import re
+
+from fastapi import Response
+
+from deployments.jobs.records.jobs import Image
+from deployments.storage.base import Storage, StorageError
+from serve.http.errors import render_error
+from serve.http.problems import Problem
+
+_SINGLE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
+
+
+async def respond_with_image(
+    storage: Storage, image: Image, headers: dict[str, str], byte_range: str | None
+) -> Response:
+    """Answer 200 with everything, 206 with a part, or 416 where there is no such part; no more is read than is asked.
+
+    Args:
+        storage: Where the image is.
+        image: Its record.
+        headers: To send along.
+        byte_range: The Range header. Several ranges, other units and nonsense are answered with everything, as the RFC
+            allows.
+
+    Raises:
+        MissingObjectError: Its file is gone.
+        StorageError: It could not be read, or is shorter than it should be.
+    """
+    headers = {**headers, "Accept-Ranges": "bytes"}
+    asked = _SINGLE_RANGE.fullmatch((byte_range or "").strip())
+    if asked is None or not _is_valid(asked[1], asked[2]):
+        return Response(await storage.read(image.key), media_type=image.media_type, headers=headers)
+    length = image.byte_count
+    start, end = _bounds(asked[1], asked[2], length)
+    if start >= end:
+        message = f"Range: the image has only {length} bytes, from 0 on."
+        return render_error(Problem(416, "range_not_satisfiable", message, "Range", _content_range("*", length)))
+    content = await storage.read_part(image.key, start, end)
+    if len(content) != end - start:
+        raise StorageError(f"The image file {image.key} is damaged: it is too short.")
+    headers |= _content_range(f"{start}-{end - 1}", length)
+    return Response(content, status_code=206, media_type=image.media_type, headers=headers)
+
+
+def _is_valid(first: str, last: str) -> bool:
+    if not first:
+        return last != ""
+    return not last or int(first) <= int(last)
+
+
+def _bounds(first: str, last: str, length: int) -> tuple[int, int]:
+    if not first:
+        return max(0, length - int(last)), length
+    return int(first), min(length, int(last) + 1) if last else length
+
+
+def _content_range(part: str, length: int) -> dict[str, str]:
+    return {"Content-Range": f"bytes {part}/{length}"}

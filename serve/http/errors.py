@@ -1,0 +1,129 @@
+"""Errors of the edge, and how the CyberImage dialect renders them: ``{"status": "error", "message": ...}``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from deployments.catalog.catalog import UnknownModelError
+from deployments.jobs.records.exceptions import JobError, StoreUnavailableError
+from deployments.storage.base import StorageError
+from deployments.storage.picture import PictureError
+from deployments.telemetry.measuring import note_rejection
+from serve.errors import ApiError, InvalidRequestError
+from serve.http.field_problems import describe_problems
+from serve.http.problems import Problem, Renderer, Renderers, answer_problem, field_named_in
+
+logger = logging.getLogger(__name__)
+
+DATABASE_DOWN = "The job database cannot be used; the server's log says why."
+_MESSAGES = {
+    # What FastAPI and Starlette raise of themselves; a body that is JSON but not right has a sentence of its own.
+    400: "body: it is not valid JSON in UTF-8.",
+    404: "There is nothing at this address.",
+    405: "This address does not take that method.",
+}
+_CODES = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "body_too_slow",
+    413: "body_too_large",
+    504: "no_answer_in_time",
+}
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+class ErrorBody(BaseModel):
+    """What every error of this dialect looks like."""
+
+    status: str = Field(default="error", description="Always `error`.", examples=["error"])
+    message: str = Field(
+        description="One sentence that names the field and what would be right.",
+        examples=["settings.num_inference_steps: 0 is not possible; this model takes 1 to 100."],
+    )
+
+
+def add_error_handlers(app: FastAPI, dialects: Mapping[str, Renderer]) -> None:
+    """Make an application answer the errors it expects in the form of the dialect that was spoken.
+
+    Args:
+        app: The application.
+        dialects: How other dialects render an error, by what their paths begin with; all other paths are CyberImage's.
+    """
+    app.state.renderers = Renderers(render_error, dialects)
+    for known in (ApiError, JobError, PictureError, StorageError, UnknownModelError):
+        app.add_exception_handler(known, _known_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+def render_error(problem: Problem) -> JSONResponse:
+    """Put an error into this dialect's form."""
+    body = ErrorBody(message=problem.message).model_dump()
+    return JSONResponse(body, status_code=problem.status, headers=dict(problem.headers))
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return what a client may know of an error that was expected, whose class has its status."""
+    message = public_message(error)
+    headers = dict(getattr(error, "headers", {}))
+    retry_after = getattr(error, "retry_after_seconds", None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    status = getattr(error, "status", 500)
+    return Problem(
+        status=status,
+        code=getattr(error, "code", _CODES.get(status, "server_error")),
+        message=message,
+        param=field_named_in(message),
+        headers=headers,
+    )
+
+
+def public_message(error: Exception) -> str:
+    """What a client may read of an error. The place of the database is not for it: that goes to the log."""
+    if isinstance(error, StoreUnavailableError):
+        logger.warning("%s", error)
+        return DATABASE_DOWN
+    return str(error)
+
+
+async def _known_error(request: Request, error: Exception) -> Response:
+    note_rejection(error)
+    return answer_problem(request.scope, problem_of(error))
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    note_rejection(InvalidRequestError())
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    sentence = describe_problems(problems)
+    return answer_problem(request.scope, Problem(400, InvalidRequestError.code, sentence, field_named_in(sentence)))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    headers = dict(error.headers or {})
+    if error.status_code == 405 and (allowed := _allowed_methods(request)):
+        headers["Allow"] = allowed
+    status = error.status_code
+    message = _MESSAGES.get(status, str(error.detail))
+    return answer_problem(request.scope, Problem(status, _CODES.get(status, "http_error"), message, headers=headers))
+
+
+def _allowed_methods(request: Request) -> str:
+    """Methods of every route of the path: the framework names those of the first route only."""
+    app: FastAPI = request.app
+    return ", ".join(
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.router.routes)
+    )

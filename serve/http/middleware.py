@@ -1,0 +1,157 @@
+"""What happens to every request: an id, a limit on its body, security headers, and no error that gets away."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.telemetry.logs import about
+from serve.http.problems import Problem, answer_problem, path_in_app
+
+logger = logging.getLogger(__name__)
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# An answer that is a page brings a policy of its own.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class RequestHeaders:
+    """Gives every answer the request's id (the caller's, if it is a sane one) and the security headers, and logs it.
+
+    The id is also in the state of the request's scope, as ``request_id``. The id of a job that was queued goes along,
+    where a route has left it there as ``job_id``.
+
+    Args:
+        app: What answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and its answer back with the headers."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SANE_REQUEST_ID.fullmatch(given) else str(uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                if (job_id := scope["state"].get("job_id")) is not None:
+                    headers["X-Job-ID"] = job_id
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        began = time.monotonic()
+        with about(request_id=request_id):
+            try:
+                await self.app(scope, receive, send_with_headers)
+            finally:
+                # The path alone: a query may hold the signature of a link.
+                level = logging.INFO if status >= HTTPStatus.BAD_REQUEST else logging.DEBUG
+                seconds = time.monotonic() - began
+                logger.log(
+                    level, "%s %r was answered with %d in %.3f s", scope["method"], scope["path"], status, seconds
+                )
+
+
+class UnexpectedErrors:
+    """Logs what nobody expected and answers it with 500.
+
+    Starlette's own handler for that would answer outside of every middleware, and raise the error once more.
+
+    Args:
+        app: What may raise.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and answer for what it raises."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        except Exception:
+            request_id = scope["state"]["request_id"]
+            logger.exception("%s %r failed (request %s)", scope["method"], scope["path"], request_id)
+            if started:
+                raise  # so that the server breaks the connection: the client must not take a part for the whole
+            message = f"Something went wrong on the server; its log has the details of request {request_id}."
+            await answer_problem(scope, Problem(500, "server_error", message))(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses request bodies above a limit, announced or not.
+
+    Args:
+        app: What is protected.
+        max_bytes: The largest body.
+        max_bytes_of: The largest body by path, where it is another.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_of: Mapping[str, int] | None = None) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+        self.max_bytes_of = max_bytes_of or {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and count its body."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limit = self.max_bytes_of.get(path_in_app(scope), self.max_bytes)
+        sentence = f"The request body is larger than the {limit} bytes that are allowed."
+        if _announced_length(scope) > limit:
+            await answer_problem(scope, Problem(413, "body_too_large", sentence))(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_within_limit() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                # The one kind of error that FastAPI does not turn into its own 400 while it reads a body.
+                raise HTTPException(413, sentence)
+            return message
+
+        await self.app(scope, receive_within_limit, send)
+
+
+def _announced_length(scope: Scope) -> int:
+    """The Content-Length; 0 where there is none that can be read, as what arrives is counted anyway."""
+    try:
+        return int(Headers(scope=scope).get("content-length", "0"))
+    except ValueError:
+        return 0

@@ -1,0 +1,1 @@
+"""Who asks, what is theirs, and how often they may ask."""

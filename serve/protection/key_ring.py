@@ -1,0 +1,73 @@
+"""API keys, as an ingress replica knows them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from deployments.jobs.records.api_keys import ApiKey, hash_of, key_id_of
+from deployments.tracker.job_tracker import JobTracker
+
+_MOST_REMEMBERED = 10_000
+
+
+class KeyRing:
+    """Asks the job tracker for keys, and remembers for some seconds what it said, so that few requests wait for it.
+
+    Args:
+        tracker: Knows all keys.
+        seconds: For how long it is remembered.
+        clock: In seconds; any beginning.
+    """
+
+    def __init__(self, tracker: JobTracker, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._tracker = tracker
+        self._seconds = seconds
+        self._clock = clock
+        # By the keys' hashes: how long a look-up takes says nothing of a key.
+        self._remembered: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
+
+    async def find(self, key: str) -> ApiKey | None:
+        """Return what is known of a key; None where it is none, or was revoked.
+
+        Args:
+            key: The whole key.
+
+        Raises:
+            JobError: The tracker does not answer.
+        """
+        key_id = key_id_of(key)
+        if key_id is None:
+            return None
+        digest, now = hash_of(key), self._clock()
+        until, known = self._remembered.get(digest, (now, None))
+        if now < until:
+            return known
+        found = await self._tracker.check_key(key_id, digest)
+        self._remembered[digest] = (now + self._seconds, found)
+        self._remembered.move_to_end(digest)
+        while len(self._remembered) > _MOST_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return found
+
+
+def key_in(headers: Mapping[str, str]) -> str | None:
+    """Return the API key that a request shows: a bearer token, a Basic password or X-API-Key; None for none.
+
+    What cannot be read is an empty key.
+
+    Args:
+        headers: By their names in lower case.
+    """
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return headers.get("x-api-key")

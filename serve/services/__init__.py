@@ -1,0 +1,1 @@
+"""The parts of an ingress replica that routes work with."""

@@ -1,0 +1,60 @@
+"""What the HTTP routes work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from deployments.catalog.catalog import Catalog
+from deployments.model.prompt_tokens import PromptTokens
+from deployments.settings.service import Settings
+from deployments.storage.base import Storage
+from deployments.tracker.job_tracker import JobTracker
+from serve.protection.protection import Protection
+from serve.services.enrichment import Enricher
+from serve.services.intake import Intake
+from serve.services.job_feed import JobFeed, Rhythm
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts behind the edge.
+
+    Attributes:
+        settings: The service's settings.
+        catalog: The models.
+        tracker: The job tracker.
+        storage: Where image bytes are.
+        rhythm: How jobs are followed for those who watch them.
+    """
+
+    settings: Settings
+    catalog: Catalog
+    tracker: JobTracker
+    storage: Storage
+    rhythm: Rhythm = field(default_factory=Rhythm)
+
+    @cached_property
+    def feed(self) -> JobFeed:
+        """News of jobs; the one subscription of this process."""
+        return JobFeed(self.tracker, self.rhythm)
+
+    @cached_property
+    def intake(self) -> Intake:
+        """Where jobs are handed in; the one of this process."""
+        return Intake(self.tracker)
+
+    @cached_property
+    def protection(self) -> Protection:
+        """What this process lets in."""
+        return Protection(self.settings, self.tracker)
+
+    @cached_property
+    def enricher(self) -> Enricher:
+        """Writes prompts out."""
+        return Enricher(self.settings.enrich)
+
+    @cached_property
+    def prompt_tokens(self) -> PromptTokens:
+        """Counts tokens of prompts."""
+        return PromptTokens(self.catalog)

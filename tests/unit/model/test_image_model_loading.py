@@ -1,0 +1,83 @@
+"""A model's jobs tell what its loading comes to: why it could not be, and what of a prompt was not read."""
+
+from pathlib import Path
+
+import pytest
+
+from deployments.catalog.entry import ModelEntry
+from deployments.jobs.records.jobs import GenerationSettings, Image, Job, JobRequest, JobState
+from deployments.model import image_model
+from deployments.model.image_model import ImageModel
+from deployments.storage.local import LocalStorage
+from deployments.tracker.job_tracker import JobTracker
+from tests.support.loading_samples import save_folder
+from tests.support.tiny_pipelines import tiny_stable_diffusion
+
+LONG = "red " * 200
+JOB = "6f0c3b1e-5f0a-4a52-9a39-0c8a1f1b2c3d"
+
+
+@pytest.fixture
+async def tracker(tmp_path):
+    tracker = JobTracker(database_url=f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
+    yield tracker
+    await tracker.close()
+
+
+async def run(
+    tracker: JobTracker, model: ImageModel, prompt: str, negative_prompt: str = ""
+) -> tuple[Job, list[Image]]:
+    settings = GenerationSettings(num_images=1, num_inference_steps=1, guidance_scale=2.0, width=16, height=16, seed=1)
+    request = JobRequest(
+        model_id="tiny", prompt=prompt, negative_prompt=negative_prompt, settings=settings, client="ann"
+    )
+    await tracker.submit(JOB, request)
+    (claim,) = await tracker.claim({"tiny": 1}, "replica", "claim")
+    await model.generate(claim)
+    return await tracker.get(JOB), await tracker.images_of(JOB)
+
+
+def tiny_model(folder: Path, tracker: JobTracker, repo: Path, **fields: object) -> ImageModel:
+    entry = ModelEntry.model_validate(
+        {"repo": str(repo), "source": "local", "replicas": {"num_gpus": 0}, "max_batch": 1, **fields}
+    )
+    return ImageModel("tiny", entry, LocalStorage(folder / "images"), tracker)
+
+
+async def test_what_was_cut_off_of_a_prompt_is_in_the_metadata(tmp_path, tracker):
+    model = tiny_model(tmp_path, tracker, save_folder(tmp_path / "tiny"))
+    limit = tiny_stable_diffusion().tokenizer.model_max_length
+    job, (image,) = await run(tracker, model, LONG, negative_prompt="a green star")
+
+    assert job.state is JobState.COMPLETED
+    assert image.metadata["prompt_truncated"] == {"tokens": 202, "limit": limit}
+    assert "negative_prompt_truncated" not in image.metadata
+    assert model.load_failure == ""
+
+
+async def test_nothing_is_cut_off_where_long_prompts_are_taken(tmp_path, tracker):
+    model = tiny_model(tmp_path, tracker, save_folder(tmp_path / "tiny"), prompt_encoding="long")
+    job, (image,) = await run(tracker, model, LONG, negative_prompt=LONG)
+
+    assert job.state is JobState.COMPLETED
+    assert not {"prompt_truncated", "negative_prompt_truncated"} & set(image.metadata)
+
+
+async def test_a_model_that_could_not_be_loaded_fails_its_jobs_with_the_reason(tmp_path, tracker):
+    model = tiny_model(tmp_path, tracker, tmp_path / "none")
+    job, images = await run(tracker, model, "a red circle")
+
+    assert model.load_failure == "none could not be loaded: there is no such folder or file."
+    assert (job.state, job.message, images) == (JobState.FAILED, model.load_failure, [])
+
+
+async def test_whatever_loading_raises_is_the_reason(tmp_path, tracker, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise ImportError("Could not import module\n'BloomModel'.")
+
+    monkeypatch.setattr(image_model, "load_model", fail)
+    model = tiny_model(tmp_path, tracker, tmp_path / "tiny")
+    job, _ = await run(tracker, model, "a red circle")
+
+    assert model.load_failure.endswith("could not be loaded: ImportError: Could not import module 'BloomModel'.")
+    assert (job.state, job.message) == (JobState.FAILED, model.load_failure)

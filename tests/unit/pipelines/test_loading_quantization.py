@@ -1,0 +1,118 @@
+"""Quantized weights draw nearly the same, and what is missing for them is named."""
+
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+import transformers
+from diffusers import BitsAndBytesConfig
+
+from deployments.engine.generation import draw_image
+from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.loading import PipelineSource, load_pipeline
+from deployments.pipelines.quantization import WeightQuantization, quantization_arguments
+from tests.support.loading_samples import image_request, save_folder
+from tests.support.tiny_pipelines import tiny_stable_diffusion
+
+INDEX = {
+    "_class_name": "StableDiffusion3Pipeline",
+    "transformer": ["diffusers", "SD3Transformer2DModel"],
+    "text_encoder_3": ["transformers", "T5EncoderModel"],
+    "image_encoder": [None, None],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return save_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def load(folder: Path, *quantization, **more):
+    source = PipelineSource(str(folder), is_local=True, quantization=WeightQuantization(*quantization, **more))
+    return load_pipeline(source, "cpu")
+
+
+def refusal(folder: Path, *quantization, **more) -> str:
+    with pytest.raises(ModelLoadError) as caught:
+        load(folder, *quantization, **more)
+    return str(caught.value).removeprefix("tiny could not be loaded: ")
+
+
+@pytest.fixture
+def every_package_is_installed(monkeypatch):
+    find_spec = importlib.util.find_spec
+    known = {"torchao", "bitsandbytes", "gguf"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: name in known or find_spec(name, *more))
+    version = importlib.metadata.version
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0" if name in known else version(name))
+
+
+@pytest.mark.parametrize("method", ["torchao", "bitsandbytes", "gguf"])
+def test_a_missing_package_is_named(folder, monkeypatch, method):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name == method else find_spec(name, *more)
+    )
+    assert refusal(folder, method, "int8") == f'quantization with {method} needs its package: pip install "{method}".'
+
+
+@pytest.mark.usefixtures("every_package_is_installed")
+def test_a_missing_component_is_named_with_those_there_are(folder):
+    message = refusal(folder, "bitsandbytes", "int8", ("transformer",))
+    assert message == (
+        "it has no component transformer to quantize; it has scheduler, text_encoder, tokenizer, unet, vae."
+    )
+
+
+@pytest.mark.usefixtures("every_package_is_installed")
+class TestBitsAndBytes:
+    def test_the_denoiser_is_quantized_where_nothing_is_said(self):
+        (arguments,) = quantization_arguments(
+            WeightQuantization("bitsandbytes", "nf4"), INDEX, "", torch.bfloat16
+        ).values()
+        (config,) = arguments.quant_mapping.values()
+        assert list(arguments.quant_mapping) == ["transformer"]
+        assert isinstance(config, BitsAndBytesConfig)
+        assert (config.load_in_4bit, config.bnb_4bit_quant_type) == (True, "nf4")
+        assert config.bnb_4bit_compute_dtype == torch.bfloat16
+
+    def test_each_component_has_the_config_of_its_library(self):
+        chosen = WeightQuantization("bitsandbytes", "int8", ("transformer", "text_encoder_3"))
+        (arguments,) = quantization_arguments(chosen, INDEX, "", torch.bfloat16).values()
+        assert isinstance(arguments.quant_mapping["transformer"], BitsAndBytesConfig)
+        assert isinstance(arguments.quant_mapping["text_encoder_3"], transformers.BitsAndBytesConfig)
+        assert all(config.load_in_8bit for config in arguments.quant_mapping.values())
+
+
+class TestGguf:
+    def test_the_file_takes_the_place_of_the_denoiser(self, folder, tmp_path):
+        stock = tiny_stable_diffusion()
+        expected = draw_image(stock, image_request())
+        path = tmp_path / "unet.gguf"
+        write_gguf(path, stock.unet)
+        pipeline = load(folder, "gguf", file=str(path))
+
+        assert "GGUFLinear" in {type(module).__name__ for module in pipeline.unet.modules()}
+        assert 0 < np.abs(draw_image(pipeline, image_request()) - expected).max() < 0.02
+
+    def test_a_file_that_is_not_there_is_named(self, folder, tmp_path):
+        assert refusal(folder, "gguf", file=str(tmp_path / "none.gguf")) == "the quantized file none.gguf is not there."
+
+
+def write_gguf(path: Path, model: torch.nn.Module) -> None:
+    kind = gguf.GGMLQuantizationType.Q8_0
+    writer = gguf.GGUFWriter(path, "sd")
+    for name, tensor in model.state_dict().items():
+        values = tensor.numpy()
+        if values.ndim == 2 and values.shape[1] % 32 == 0:
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

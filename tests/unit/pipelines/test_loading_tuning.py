@@ -1,0 +1,269 @@
+"""What is switched on in a pipeline does what diffusers has it do, and an engine over it draws the same."""
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+
+from deployments.engine.engine import Engine
+from deployments.engine.generation import draw_image
+from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.offload import offload_groups, offload_modules
+from deployments.pipelines.tuning import Tuning, choose_attention, tune_pipeline
+from tests.support.forward_costs import FixedCosts
+from tests.support.loading_samples import image_request
+from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
+
+WAIT = 120
+TOLERANCE = 1e-4
+
+
+@pytest.fixture
+def pipeline():
+    return tiny_stable_diffusion()
+
+
+@pytest.fixture
+def keep_attention_backend():
+    """The backend that is set for one model becomes that of models made later."""
+    before = _AttentionBackendRegistry.get_active_backend()[0]
+    yield
+    _AttentionBackendRegistry.set_active_backend(before)
+
+
+def tuned(pipeline, **changes):
+    tune_pipeline(pipeline, Tuning(**changes), "cpu")
+    return pipeline
+
+
+def refusal(pipeline, **changes) -> str:
+    with pytest.raises(ModelLoadError) as caught:
+        tuned(pipeline, **changes)
+    return str(caught.value)
+
+
+def assert_engine_agrees(pipeline) -> None:
+    """Two rounds: what diffusers does after an image must not take away the engine's gates."""
+    requests = [image_request(seed=seed, num_inference_steps=3 + seed) for seed in range(4)]
+    expected = [draw_image(pipeline, request) for request in requests]
+    engine = Engine(pipeline, max_batch=4, costs=FixedCosts())
+    try:
+        for _ in range(2):
+            generations = [engine.submit(request) for request in requests]
+            pictures = [generation.future.result(WAIT) for generation in generations]
+            for picture, alone in zip(pictures, expected, strict=True):
+                assert np.abs(picture - alone).max() <= TOLERANCE
+    finally:
+        engine.stop(WAIT)
+    steps = sum(request.num_inference_steps for request in requests)
+    forwards = engine.statistics.forwards
+    assert sum(width * count for (name, width), count in forwards.items() if name.startswith("UNet2D")) >= 2 * steps
+    assert max(width for (name, width), _ in forwards.items() if name.startswith("UNet2D")) > 1
+
+
+class TestDefaults:
+    def test_nothing_is_changed(self, pipeline):
+        expected = draw_image(tiny_stable_diffusion(), image_request())
+        assert np.array_equal(draw_image(tuned(pipeline), image_request()), expected)
+
+
+class TestScheduler:
+    def test_is_another_one_with_the_models_own_config(self, pipeline):
+        beta = pipeline.scheduler.config.beta_end
+        tuned(pipeline, scheduler="EulerDiscreteScheduler", scheduler_config={"use_karras_sigmas": True})
+
+        assert isinstance(pipeline.scheduler, EulerDiscreteScheduler)
+        assert pipeline.scheduler.config.use_karras_sigmas
+        assert pipeline.scheduler.config.beta_end == beta
+
+    def test_draws_as_it_does_in_diffusers(self, pipeline):
+        stock = tiny_stable_diffusion()
+        stock.scheduler = EulerDiscreteScheduler.from_config(stock.scheduler.config, use_karras_sigmas=True)
+        expected = draw_image(stock, image_request())
+        tuned(pipeline, scheduler="EulerDiscreteScheduler", scheduler_config={"use_karras_sigmas": True})
+
+        assert np.array_equal(draw_image(pipeline, image_request()), expected)
+
+    @pytest.mark.parametrize("name", ["FlowMatchEulerDiscreteScheduler", "StableDiffusionPipeline", "NoSuchScheduler"])
+    def test_of_another_family_is_refused_with_those_there_are(self, pipeline, name):
+        message = refusal(pipeline, scheduler=name)
+
+        assert message.startswith(f"this model cannot use the scheduler {name}; it can use DDIMScheduler, ")
+        assert "UniPCMultistepScheduler" in message
+
+    def test_an_argument_that_it_does_not_have_is_refused(self, pipeline):
+        message = refusal(pipeline, scheduler="EulerDiscreteScheduler", scheduler_config={"karras": True})
+
+        assert message == "EulerDiscreteScheduler has no argument karras."
+
+
+class Checker(torch.nn.Identity):
+    dtype = torch.float32
+    device = torch.device("cpu")
+
+
+class TestSafetyChecker:
+    def test_is_left_out(self, pipeline):
+        pipeline.register_modules(safety_checker=Checker())
+        tuned(pipeline, has_safety_checker=False)
+
+        assert pipeline.components["safety_checker"] is None
+
+    def test_stays_where_nothing_is_said(self, pipeline):
+        checker = Checker()
+        pipeline.register_modules(safety_checker=checker)
+
+        assert tuned(pipeline).safety_checker is checker
+
+    def test_a_pipeline_without_one_stays_as_it_is(self):
+        pipeline = tiny_pipeline(diffusers.FluxPipeline)
+        components = dict(pipeline.components)
+        tuned(pipeline, has_safety_checker=False)
+
+        assert pipeline.components == components
+
+
+class TestLayerwiseCasting:
+    @pytest.mark.parametrize("storage", ["float8_e4m3fn", "float8_e5m2"])
+    def test_keeps_the_denoiser_small_and_draws_nearly_the_same(self, pipeline, storage):
+        expected = draw_image(pipeline, image_request())
+        tuned(pipeline, layerwise_casting=storage)
+        kept = {parameter.dtype for parameter in pipeline.unet.parameters()}
+
+        assert getattr(torch, storage) in kept
+        assert {parameter.dtype for parameter in pipeline.text_encoder.parameters()} == {torch.float32}
+        difference = np.abs(draw_image(pipeline, image_request()) - expected).max()
+        assert 0 < difference < 0.2
+
+    def test_an_engine_over_it_draws_the_same(self, pipeline):
+        assert_engine_agrees(tuned(pipeline, layerwise_casting="float8_e4m3fn"))
+
+
+class TestVae:
+    def test_slicing(self, pipeline):
+        tuned(pipeline, vae_slicing=True)
+
+        assert pipeline.vae.use_slicing
+        assert_engine_agrees(pipeline)
+
+    def test_tiling_decodes_in_parts(self, pipeline):
+        expected = draw_image(pipeline, image_request(width=32, height=32))
+        tuned(pipeline, vae_tiling=True)
+        picture = draw_image(pipeline, image_request(width=32, height=32))
+
+        assert pipeline.vae.use_tiling
+        assert picture.shape == expected.shape
+        assert 0 < np.abs(picture - expected).max() < 1
+
+    def test_an_autoencoder_that_cannot_is_told(self, pipeline):
+        pipeline.vae = torch.nn.Identity()
+
+        message = refusal(pipeline, vae_slicing=True)
+        assert message == "the autoencoder of a StableDiffusionPipeline has no enable_slicing."
+
+
+@pytest.mark.usefixtures("keep_attention_backend")
+class TestAttention:
+    @pytest.mark.parametrize("backend", ["auto", "native"])
+    def test_is_native_on_a_cpu(self, backend):
+        pipeline = tuned(tiny_pipeline(diffusers.FluxPipeline), attention_backend=backend)
+
+        assert {module.processor._attention_backend for module in attentions(pipeline)} == {None}
+
+    def test_a_backend_is_set_on_every_layer(self):
+        pipeline = tiny_pipeline(diffusers.FluxPipeline)
+        expected = draw_image(pipeline, image_request())
+        choose_attention(pipeline, "_native_math", "cpu")
+
+        backends = {module.processor._attention_backend for module in attentions(pipeline)}
+        assert backends == {AttentionBackendName._NATIVE_MATH}
+        assert np.abs(draw_image(pipeline, image_request()) - expected).max() <= TOLERANCE
+
+    def test_a_backend_that_is_not_installed_is_refused(self):
+        pipeline = tiny_pipeline(diffusers.FluxPipeline)
+        with pytest.raises(RuntimeError, match="flash"):
+            tuned(pipeline, attention_backend="flash")
+
+    def test_xformers_on_a_gpu_where_it_is_installed(self, pipeline, monkeypatch):
+        called = []
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "xformers")
+        pipeline.unet.enable_xformers_memory_efficient_attention = lambda: called.append("unet")
+        transformer = tiny_pipeline(diffusers.FluxPipeline)
+        transformer.transformer.set_attention_backend = called.append
+        for device in ("cpu", "cuda"):
+            choose_attention(pipeline, "auto", device)
+            choose_attention(transformer, "auto", device)
+
+        assert called == ["unet", "xformers"]
+
+    def test_xformers_without_its_package_is_refused(self, pipeline):
+        assert 'pip install "xformers"' in refusal(pipeline, attention_backend="xformers")
+
+    def test_a_unet_takes_no_others(self, pipeline):
+        message = refusal(pipeline, attention_backend="flash")
+
+        assert message == "UNet2DConditionModel takes the attention backends native and xformers only."
+
+
+def attentions(pipeline):
+    return [module for module in pipeline.transformer.modules() if hasattr(module, "processor")]
+
+
+class TestCompile:
+    def test_compiles_the_blocks_that_repeat(self, pipeline, monkeypatch):
+        expected = draw_image(pipeline, image_request())
+        compile_blocks = UNet2DConditionModel.compile_repeated_blocks
+        asked = []
+
+        def compile_without_code(self, **arguments):
+            asked.append(arguments)
+            compile_blocks(self, **arguments, backend="eager")
+
+        monkeypatch.setattr(UNet2DConditionModel, "compile_repeated_blocks", compile_without_code)
+        tuned(pipeline, compiles=True)
+
+        assert asked == [{"dynamic": True}]
+        blocks = [each for each in pipeline.unet.modules() if type(each).__name__ == "BasicTransformerBlock"]
+        assert blocks
+        assert all(block._compiled_call_impl for block in blocks)
+        assert np.abs(draw_image(pipeline, image_request()) - expected).max() <= TOLERANCE
+
+    def test_a_denoiser_without_such_blocks_is_told(self, pipeline, monkeypatch):
+        monkeypatch.setattr(UNet2DConditionModel, "_repeated_blocks", [])
+
+        assert "names no repeated blocks" in refusal(pipeline, compiles=True)
+
+
+class TestOffload:
+    @pytest.mark.parametrize("offload", ["model", "group"])
+    def test_needs_a_gpu(self, pipeline, offload):
+        assert refusal(pipeline, offload=offload).startswith(f"offload: {offload} needs a GPU")
+
+    def test_an_engine_over_offloaded_groups_draws_the_same(self, pipeline):
+        expected = draw_image(tiny_stable_diffusion(), image_request())
+        offload_groups(pipeline, "cpu")
+
+        assert np.abs(draw_image(pipeline, image_request()) - expected).max() <= TOLERANCE
+        assert_engine_agrees(pipeline)
+
+    def test_an_engine_over_offloaded_modules_draws_the_same(self, pipeline):
+        expected = draw_image(tiny_stable_diffusion(), image_request())
+        offload_modules(pipeline, "cpu")
+
+        assert np.abs(draw_image(pipeline, image_request()) - expected).max() <= TOLERANCE
+        assert_engine_agrees(pipeline)
+
+    def test_a_module_that_is_called_sends_all_others_away(self, pipeline):
+        offload_modules(pipeline, "cpu")
+        sent = []
+        for hook in pipeline._all_hooks:
+            # On this device a module seems to wait on the other one, and to come back is all that it does.
+            hook.hook.init_hook = sent.append
+        called, *others = pipeline._all_hooks
+        for other in others:
+            other.model.to("meta")
+        called.model.forward(torch.ones((1, 4), dtype=torch.long))
+
+        assert {id(module) for module in sent} == {id(other.model) for other in others}

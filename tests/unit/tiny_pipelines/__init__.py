@@ -1,6 +1,0 @@
-"""Pipelines of a few thousand random weights, built in code: they draw nothing, and do so exactly."""
-
-from tests.unit.tiny_pipelines.assembly import tiny_pipeline
-from tests.unit.tiny_pipelines.stable_diffusion import tiny_stable_diffusion
-
-__all__ = ["tiny_pipeline", "tiny_stable_diffusion"]
