@@ -77,7 +77,7 @@ class Search:
 
     def _in_postgresql(self) -> Select[int]:
         query = " & ".join(f"'{word}'{':*' if is_beginning else ''}" for word, is_beginning in self.words)
-        return select(image_words.c.number).where(image_words.c.words.bool_op("")(cast(query, TSQUERY)))
+        return select(image_words.c.number).where(image_words.c.words.bool_op("@@")(cast(query, TSQUERY)))
 
     def _in_sqlite(self) -> Select[int]:
         query = " AND ".join(f'"{word}"{"*" if is_beginning else ""}' for word, is_beginning in self.words)
