@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+
+from deployments.errors import CyberImageError
 
 
-class ApiError(Exception):
+class ApiError(CyberImageError):
     """The request could not be carried out."""
 
-    status = 500
-    code: ClassVar[str] = "server_error"
-    """A stable name of the error for programs."""
+    code = "server_error"
     headers: Mapping[str, str] = MappingProxyType({})
     """To send along."""
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
 
 
 class InvalidRequestError(ApiError):

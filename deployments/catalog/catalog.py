@@ -21,15 +21,13 @@ from deployments.catalog.file import (
 from deployments.catalog.names import ModelId, PoolName
 from deployments.catalog.part import CatalogPart
 from deployments.catalog.pools import Pool, member_problems
+from deployments.errors import CyberImageError
 
 
-class UnknownModelError(Exception):
+class UnknownModelError(CyberImageError):
     """There is no model of that name."""
 
     status = 404
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
 
 
 class Catalog(CatalogPart):

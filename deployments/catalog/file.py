@@ -16,6 +16,8 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from deployments.errors import CyberImageError
+
 Location = tuple[str | int, ...]
 
 VARIABLE_FIELDS = ("name", "repo", "description", "source", "auth")
@@ -31,13 +33,8 @@ _VARIABLE_PARTS = {
 }
 
 
-class CatalogError(Exception):
+class CatalogError(CyberImageError):
     """The model catalog is not valid."""
-
-    status = 500
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
 
 
 @dataclass

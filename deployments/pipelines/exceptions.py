@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from deployments.errors import CyberImageError
 
-class EngineError(Exception):
+
+class EngineError(CyberImageError):
     """The engine failed."""
 
     retryable: ClassVar[bool] = True
-    status: ClassVar[int] = 500
-    """The HTTP status an edge answers with."""
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
 
 
 class EngineStoppedError(EngineError):

@@ -11,19 +11,17 @@ from typing import Protocol
 
 from pydantic import ByteSize
 
+from deployments.errors import CyberImageError
 from deployments.pools.residency import Move, MoveKind, Residency, Ticket
 from deployments.telemetry.logs import about, about_nobody
 
 
-class PoolMemoryError(Exception):
+class PoolMemoryError(CyberImageError):
     """The model is larger than the pool's memory."""
 
 
-class NoRoomError(Exception):
+class NoRoomError(CyberImageError):
     """There is not enough GPU memory for the model's weights."""
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
 
 
 class Movable(Protocol):

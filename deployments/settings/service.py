@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.catalog.entry import PROJECT_ROOT
+from deployments.errors import CyberImageError
 from deployments.settings.dialects import ClientSettings, EnrichSettings
 from deployments.settings.protection import (
     AuthSettings,
@@ -28,13 +29,8 @@ from deployments.settings.upkeep import QuotaSettings, UpkeepSettings
 _PAGE_URL = r"^https?://[^\s]+$"
 
 
-class SettingsError(Exception):
+class SettingsError(CyberImageError):
     """The settings are not valid."""
-
-    status = 500
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
 
 
 class _Group(BaseModel):

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from deployments.errors import CyberImageError
+
 # An image file, or a thumbnail of one: its longest side stands before the extension.
 _KEY = re.compile(r"\d{4}/\d{2}/\d{2}/[0-9a-f-]{36}(\.[1-9]\d{1,3})?\.[a-z]+", re.ASCII)
 
 
-class StorageError(Exception):
+class StorageError(CyberImageError):
     """The image store failed."""
 
     status = 503
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
 
 
 class StorageFullError(StorageError):

@@ -17,6 +17,7 @@ from uuid import UUID, uuid5
 
 import PIL.Image
 
+from deployments.errors import CyberImageError
 from deployments.storage.exif_and_xmp import comment_in, exif_of, json_in, xmp_of
 from deployments.storage.formats import FORMATS, ImageFormat
 from deployments.storage.infotext import parameters_text
@@ -28,13 +29,10 @@ METADATA_CHUNK = "cyberimage"
 _LARGEST_EXIF, _LARGEST_XMP = 65533, 65533 - 29
 
 
-class UnreadableImageError(ValueError):
+class UnreadableImageError(CyberImageError, ValueError):
     """Not a readable PNG, JPEG, WebP or AVIF file."""
 
     status = 422
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
 
 
 def image_id(job_id: str, index: int) -> str:

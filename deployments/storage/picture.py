@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import io
-from typing import ClassVar
 
 import PIL.Image
 import PIL.ImageOps
+
+from deployments.errors import CyberImageError
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _HIGH_DEPTH = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
-class PictureError(ValueError):
+class PictureError(CyberImageError, ValueError):
     """The picture cannot be taken."""
 
-    status: ClassVar[int] = 400
-    """The HTTP status an edge answers with."""
-    code: ClassVar[str] = "invalid_picture"
-    """A stable name of the error for programs."""
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
+    status = 400
+    code = "invalid_picture"
 
 
 class WrongFormatError(PictureError):

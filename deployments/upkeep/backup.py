@@ -18,6 +18,7 @@ from typing import IO, Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from deployments.errors import CyberImageError
 from deployments.jobs.database.database import Database
 from deployments.jobs.database.schema import upgrade
 from deployments.jobs.database.tables import images, inputs
@@ -30,13 +31,8 @@ _MANIFEST, _ROWS, _FILES = "manifest.json", "rows.jsonl", "files/"
 _IN_MEMORY = 16 * 2**20
 
 
-class BackupError(Exception):
+class BackupError(CyberImageError):
     """The backup cannot be used."""
-
-    status = 500
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
 
 
 @dataclass

@@ -81,7 +81,7 @@ def problem_of(error: Exception) -> Problem:
     status = getattr(error, "status", 500)
     return Problem(
         status=status,
-        code=getattr(error, "code", _CODES.get(status, "server_error")),
+        code=getattr(error, "code", "") or _CODES.get(status, "server_error"),
         message=message,
         param=field_named_in(message),
         headers=headers,

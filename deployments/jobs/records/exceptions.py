@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
+
+from deployments.errors import CyberImageError
 
 
-class JobError(Exception):
+class JobError(CyberImageError):
     """Something went wrong with a job."""
 
-    status: ClassVar[int] = 500
-    """The HTTP status an edge answers with."""
-    code: ClassVar[str] = "job_error"
-    """A stable name of the error for programs."""
-
-    def __init__(self, message: str | None = None) -> None:
-        # Exception's own pickling calls the class with `args` and then restores `__dict__`.
-        super().__init__(message or type(self).__doc__ or type(self).__name__)
+    code = "job_error"
 
 
 class UnknownJobError(JobError):
