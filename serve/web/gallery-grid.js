@@ -90,8 +90,8 @@ export class GalleryGrid {
 
   #place(first, last) {
     const seen = new Set();
-    const window_ = this.#images.slice(first, Math.max(first, last));
-    for (const [offset, image] of window_.entries()) {
+    const visible = this.#images.slice(first, Math.max(first, last));
+    for (const [offset, image] of visible.entries()) {
       seen.add(image.id);
       const tile = this.#tiles.get(image.id) ?? this.#tile(image);
       this.#lay(tile, first + offset);

@@ -37,12 +37,12 @@ export class JobList extends EventTarget {
 
   /** The seed of the newest job that has told one. */
   get lastSeed() {
-    return [...this.#jobs].reverse().find((job) => job.seed !== undefined)?.seed;
+    return [...this.#jobs].findLast((job) => job.seed !== undefined)?.seed;
   }
 
   /** Shows the jobs of earlier visits; one whose submission was cut short is sent again under its old key. */
   restore() {
-    for (const stored of storedJobs().reverse()) this.#add(stored);
+    for (const stored of storedJobs().toReversed()) this.#add(stored);
     this.#showEmptiness();
   }
 
@@ -69,9 +69,8 @@ export class JobList extends EventTarget {
   /** Takes over what another tab has submitted. Until the service has answered it there, it is that tab's alone. */
   #adopt() {
     const known = new Set([...this.#jobs].map((job) => job.key));
-    const isSettled = ({ id, refusal }) => id || refusal;
-    for (const stored of storedJobs().reverse()) {
-      if (!known.has(stored.key) && isSettled(stored)) this.#add(stored);
+    for (const stored of storedJobs().toReversed()) {
+      if (!known.has(stored.key) && (stored.id || stored.refusal)) this.#add(stored);
     }
     this.#showEmptiness();
   }
