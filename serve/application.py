@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from deployments.settings.service import Settings
 from deployments.telemetry.traces import current_tracer
@@ -25,6 +25,12 @@ from serve.http.middleware import BodyLimit, RequestHeaders, UnexpectedErrors
 from serve.http.page import add_page
 from serve.http.request_spans import RequestSpans
 from serve.services.services import Services
+
+# An included router analyses its routes when the first request comes, which takes longer than many a test. The
+# applications of a process share these, so that it happens once.
+_ROUTES = APIRouter()
+for _dialect in (cyberimage, openai, automatic1111, mcp):
+    _ROUTES.include_router(_dialect.router)
 
 
 @asynccontextmanager
@@ -50,6 +56,7 @@ def build_api(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        routes=_ROUTES.routes,
     )
     app.state.services = services
     add_error_handlers(app, {"/v1": openai_errors.render_error, "/sdapi/v1": automatic1111_errors.render_error})
@@ -73,8 +80,6 @@ def build_api(
     if (tracer := current_tracer()) is not None:
         app.add_middleware(RequestSpans, tracer=tracer)
     app.add_middleware(RequestHeaders)
-    for dialect in (cyberimage, openai, automatic1111, mcp):
-        app.include_router(dialect.router)
     add_page(app, services.settings.storage.image_sources)
     add_documentation(app)
     return app
