@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from ray.exceptions import RayActorError
 
+from deployments.background import TaskSet, repeat_forever
 from deployments.jobs.records.jobs import Claim, JobPhase
 from deployments.telemetry.logs import about
 from deployments.telemetry.traces import dispatch_span
@@ -49,38 +51,31 @@ class Dispatcher:
         self._poll_seconds = poll_seconds
         self._holder = f"dispatcher-{uuid4()}"
         self._reporter = ProgressReporter(tracker, report_seconds, only_news=False)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
 
     def start(self) -> None:
         """Begin to dispatch, on the running event loop."""
         for model_id in self._models:
-            self._keep(self._dispatch_forever(model_id))
+            claiming = repeat_forever(
+                partial(self._claim_some, model_id),
+                0.0,
+                logger,
+                f"No jobs of {model_id} could be claimed",
+                pause_after_failure=_PAUSE_AFTER_ERROR_SECONDS,
+            )
+            self._tasks.start(claiming)
 
     async def close(self) -> None:
         """Stop dispatching; jobs under way go on at their replicas."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         await self._reporter.close()
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _dispatch_forever(self, model_id: str) -> None:
+    async def _claim_some(self, model_id: str) -> None:
         slots = self._slots[model_id]
-        while True:
-            free = await slots.wait_for_free()
-            try:
-                claims = await self._tracker.claim({model_id: free}, self._holder, str(uuid4()), self._poll_seconds)
-            except Exception:
-                logger.exception("No jobs of %s could be claimed; it will be tried again", model_id)
-                await asyncio.sleep(_PAUSE_AFTER_ERROR_SECONDS)
-                continue
-            for claim in claims:
-                slots.take()
-                self._keep(self._run(claim, slots))
+        free = await slots.wait_for_free()
+        for claim in await self._tracker.claim({model_id: free}, self._holder, str(uuid4()), self._poll_seconds):
+            slots.take()
+            self._tasks.start(self._run(claim, slots))
 
     async def _run(self, claim: Claim, slots: _Slots) -> None:
         with about(job_id=claim.job_id, model=claim.request.model_id), dispatch_span(claim):

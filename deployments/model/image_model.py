@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
+from deployments.background import TaskSet
 from deployments.catalog.entry import ModelEntry
 from deployments.engine.costs import ForwardCosts
 from deployments.engine.engine import Engine
@@ -76,7 +77,7 @@ class ImageModel:
         self._storage = storage
         self._tracker = tracker
         self._reporter = ProgressReporter(self._tracker, report_seconds)
-        self._work: set[asyncio.Task[None]] = set()
+        self._work = TaskSet()
         self._engine: Engine | None = None
         self._load_failure = ""
         self._costs_file = costs_file
@@ -140,7 +141,7 @@ class ImageModel:
 
         The job does not depend on the caller: if the dispatcher goes away, it is finished all the same.
         """
-        await asyncio.shield(self._keep(self._run(claim)))
+        await asyncio.shield(self._work.start(self._run(claim)))
 
     def check_health(self) -> None:
         """Raise if the engine's thread has died; Ray Serve then replaces the replica."""
@@ -167,12 +168,6 @@ class ImageModel:
             "images": statistics.images,
             "pid": os.getpid(),
         }
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
-        return task
 
     async def _run(self, claim: Claim) -> None:
         with about(job_id=claim.job_id, model=self._model_id):

@@ -10,9 +10,11 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from deployments.background import repeat_forever
 from deployments.catalog.entry import ModelEntry
 from deployments.cluster import open_tracker
 from deployments.jobs.records.jobs import Claim
@@ -87,12 +89,8 @@ async def announce_forever(
         every_seconds: Between two calls.
     """
     replica = str(uuid4())
-    while True:
-        try:
-            await tracker.announce_model(model_id, fingerprint, load_failure, replica)
-        except Exception:
-            logger.exception("The tracker was not told the state of %s; it will be tried again", model_id)
-        await asyncio.sleep(every_seconds)
+    announce = partial(tracker.announce_model, model_id, fingerprint, load_failure, replica)
+    await repeat_forever(announce, every_seconds, logger, f"The tracker was not told the state of {model_id}")
 
 
 @asynccontextmanager

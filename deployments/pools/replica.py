@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
+from deployments.background import TaskSet
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.pools import Pool
 from deployments.cluster import open_tracker
@@ -71,7 +72,7 @@ class PoolReplica:
         self._residency = Residency(entries, memory, pool.parked_memory, pool.residency_seconds, time.monotonic)
         self._pool = ModelPool(name, self._models, self._residency, self._note, self._announced)
         self._reporter = ProgressReporter(self._tracker, _REPORT_SECONDS)
-        self._work: set[asyncio.Task[None]] = set()
+        self._work = TaskSet()
         self._load_seconds: dict[str, float] = {}
         self._meters: dict[str, ReplicaMeter] = {}
         self._announcing: dict[str, asyncio.Task[None]] = {}
@@ -94,7 +95,7 @@ class PoolReplica:
 
         The job does not depend on the caller: if the dispatcher goes away, it is finished all the same.
         """
-        await asyncio.shield(self._keep(self._run(claim)))
+        await asyncio.shield(self._work.start(self._run(claim)))
 
     def reconfigure(self, user_config: Any) -> None:
         """Ray Serve calls this with the deployment's ``user_config``, at the start and when it was changed."""
@@ -130,12 +131,6 @@ class PoolReplica:
                 await self._models[model_id].generate(claim)
         finally:
             self._pool.leave(model_id)
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
-        return task
 
     def _announced(self, move: Move) -> AbstractAsyncContextManager[None]:
         """Says that a model is loaded, as long as it is."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import time
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from deployments.background import repeat_forever
 from deployments.jobs.queue.counts import QueueCounts
 from deployments.jobs.records.jobs import Claim
 from deployments.telemetry import metrics
@@ -93,19 +93,19 @@ def note_rejection(error: Exception) -> None:
 
 
 async def repeat(measure: Callable[[], Awaitable[None]], every_seconds: float = MEASURE_SECONDS) -> None:
-    """Measure again and again, until cancelled, where anybody takes it; what fails is tried again.
+    """Measure at intervals, until cancelled, while metrics are recorded.
 
     Args:
         measure: What to do.
         every_seconds: The pause between two measurements.
     """
-    while True:
-        try:
-            if metrics.is_recording():
-                await measure()
-        except Exception:
-            logger.warning("Metrics could not be gathered; it will be tried again", exc_info=True)
-        await asyncio.sleep(every_seconds)
+
+    async def measure_if_taken() -> None:
+        if metrics.is_recording():
+            await measure()
+
+    failure = "Metrics could not be gathered"
+    await repeat_forever(measure_if_taken, every_seconds, logger, failure, level=logging.WARNING)
 
 
 def _age(claim: Claim) -> float:

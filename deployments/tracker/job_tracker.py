@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from deployments.background import repeat_forever
 from deployments.jobs.database.database import REFUSED_ROWS
 from deployments.jobs.queue.attempts import Completion
 from deployments.jobs.queue.counts import DetailedCounts, QueueCounts
@@ -376,9 +377,6 @@ class JobTracker(
         note_queue(await self.counts(), self._settings["queue_limit"])
 
     async def _reap_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings["lease_seconds"] / 3)
-            try:
-                await self.reap()
-            except Exception:
-                logger.exception("Reaping failed; it will be tried again")
+        pause = self._settings["lease_seconds"] / 3
+        await asyncio.sleep(pause)
+        await repeat_forever(self.reap, pause, logger, "Reaping failed")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import suppress
 from datetime import timedelta
 
+from deployments.background import TaskSet, repeat_forever
 from deployments.jobs.queue.administration import Removable, RetentionLimits
 from deployments.jobs.records.jobs import JobState
 from deployments.settings.service import RetentionSettings
@@ -67,33 +66,26 @@ class Retention:
             image_bytes=settings.max_image_bytes,
         )
         self._pause = settings.interval_seconds
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = TaskSet()
 
     def start(self) -> None:
         """Begin, on the running event loop; where everything is kept there is nothing to do."""
         if self._limits != RetentionLimits():
-            self._task = asyncio.create_task(self._run_forever())
+            failure = "What is kept no longer could not be removed"
+            self._tasks.start(repeat_forever(self._forget_all, self._pause, logger, failure))
 
     async def close(self) -> None:
-        """Stop; what is half done is done the next time."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        """Stop; the next pass does the rest."""
+        await self._tasks.close()
 
     async def forget_some(self) -> int:
         """Forget up to 100 jobs that are kept no longer, with their images, and return how many it were."""
         found = await self._tracker.removable_by(self._limits, JOBS_AT_ONCE)
         return await _forget(self._tracker, self._storage, found, WHO)
 
-    async def _run_forever(self) -> None:
-        while True:
-            try:
-                while await self.forget_some():
-                    pass
-            except Exception:
-                logger.exception("What is kept no longer could not be removed; it will be tried again")
-            await asyncio.sleep(self._pause)
+    async def _forget_all(self) -> None:
+        while await self.forget_some():
+            pass
 
 
 async def _forget(tracker: JobTracker, storage: Storage, jobs: list[Removable], who: str) -> int:

@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol, TypeVar, get_args
 
+from deployments.background import TaskSet, repeat_forever
 from deployments.jobs.images.upkeep import BegunJob, FileBatch, KeptFile
 from deployments.jobs.records.jobs import PictureKind
 from deployments.settings.upkeep import UpkeepSettings
@@ -183,19 +184,19 @@ class Upkeep:
         self._records = records
         self._storage = storage
         self._settings = settings
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = TaskSet()
 
     def start(self) -> None:
-        """Begin, on the running event loop; where it is not wanted there is nothing to do."""
-        if self._settings.interval_seconds is not None:
-            self._task = asyncio.create_task(self._run_forever(timedelta(seconds=self._settings.interval_seconds)))
+        """Begin, on the running event loop; without an interval there is nothing to do."""
+        interval = self._settings.interval_seconds
+        if interval is not None:
+            sweep = partial(self.sweep_if_due, timedelta(seconds=interval))
+            pause = min(interval, _LONGEST_LOOK_SECONDS)
+            self._tasks.start(repeat_forever(sweep, pause, logger, "The sweep of the storage failed"))
 
     async def close(self) -> None:
-        """Stop; what is half done is done the next time."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        """Stop; the next sweep begins from the start."""
+        await self._tasks.close()
 
     async def sweep_if_due(self, every: timedelta) -> SweepOutcome | None:
         """Sweep, unless somebody has begun to within the time; None then."""
@@ -207,14 +208,6 @@ class Upkeep:
         if outcome.missing:
             logger.warning("%d images have no file: %s", outcome.missing, ", ".join(outcome.missing_ids))
         return outcome
-
-    async def _run_forever(self, every: timedelta) -> None:
-        while True:
-            try:
-                await self.sweep_if_due(every)
-            except Exception:
-                logger.exception("The sweep of the storage failed; it will be tried again")
-            await asyncio.sleep(min(every.total_seconds(), _LONGEST_LOOK_SECONDS))
 
 
 def _identity(key: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from fastapi import Request
 
+from deployments.background import TaskSet
 from deployments.jobs.queue.views import JobView, ModelLoad
 from deployments.jobs.records.jobs import Job, JobPhase, JobState
 from deployments.tracker.model_state import ModelState
@@ -19,7 +20,7 @@ from serve.submission.request import GenerateBody
 from serve.submission.submit import submit_job
 
 _UNKNOWN_LOAD_SECONDS = 30
-_cancelling: set[asyncio.Task[Job]] = set()
+_cancelling = TaskSet()
 
 
 class JobFailedError(ApiError):
@@ -131,9 +132,7 @@ def cancelled_without_client(services: Services, job_id: str, who: Identity, *, 
     except (asyncio.CancelledError, GeneratorExit, ClientLeftError):
         if always or services.settings.clients.cancel_on_disconnect:
             # A task of its own: nothing more can be awaited here.
-            task = asyncio.ensure_future(services.tracker.cancel(job_id, who.name))
-            _cancelling.add(task)
-            task.add_done_callback(_cancelling.discard)
+            _cancelling.start(services.tracker.cancel(job_id, who.name))
         raise
 
 
