@@ -38,6 +38,8 @@ export class Viewer extends EventTarget {
     this.#list = list;
     this.#select.hidden = !list.toggle;
     this.dialog.showModal();
+    // Not a button in it, which would take the space bar for itself.
+    this.dialog.focus();
     this.#show(list.place);
   }
 
@@ -64,7 +66,7 @@ export class Viewer extends EventTarget {
     const tagForm = h("form", { class: "tag-form", on: { submit: (event) => this.#addTag(event) } }, this.tagField, h("button", { class: "quiet" }, "Add"));
     this.dialog = h(
       "dialog",
-      { class: "viewer", "aria-label": "Image", on: { close: () => this.#list.closed?.(this.#place), keydown: (event) => this.#press(event) } },
+      { class: "viewer", tabIndex: -1, "aria-label": "Image", on: { close: () => this.#list.closed?.(this.#place), keydown: (event) => this.#press(event) } },
       h(
         "div",
         { class: "viewer-stage" },
@@ -110,8 +112,9 @@ export class Viewer extends EventTarget {
     showPicture(this.picture, imageAddress(image.id), image.id);
     this.prompt.textContent = image.prompt;
     this.counter.textContent = `${place + 1} of ${this.#list.total?.() ?? this.#list.images().length}`;
-    this.dialog.querySelector(".previous").disabled = place === 0;
-    this.dialog.querySelector(".next").disabled = place + 1 >= (this.#list.total?.() ?? this.#list.images().length);
+    // Not with `disabled`, which would take the focus out of the dialog, and with it the keys.
+    this.dialog.querySelector(".previous").ariaDisabled = String(place === 0);
+    this.dialog.querySelector(".next").ariaDisabled = String(place + 1 >= (this.#list.total?.() ?? this.#list.images().length));
     this.#mark();
     this.facts.replaceChildren(parameters(image));
     this.#details = image;
@@ -128,7 +131,9 @@ export class Viewer extends EventTarget {
     const chips = (image.tags ?? []).map((tag) =>
       h("li", {}, h("span", {}, tag), iconButton("close", `Remove the tag ${tag}`, () => this.#setTags(image, () => untagImage(image.id, tag)))),
     );
+    const hadFocus = this.tagList.contains(document.activeElement);
     this.tagList.replaceChildren(...chips);
+    if (hadFocus) (this.tagList.querySelector("button") ?? this.dialog).focus();
   }
 
   #addTag(event) {

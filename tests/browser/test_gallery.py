@@ -263,6 +263,36 @@ def test_keys_do_what_buttons_do(gallery: Page, service: FakeService) -> None:
     assert [image["favourite"] for image in service.images].count(True) == 1
 
 
+def test_keys_of_the_viewer_work_for_every_image(gallery: Page) -> None:
+    """For the first one and the last one too, where a button has nowhere to go."""
+    viewer = gallery.locator("dialog.viewer")
+    prompt = viewer.locator(".viewer-prompt")
+    gallery.locator(".tile a").first.press("Enter")
+    expect(prompt).to_have_text("red circle")
+    gallery.keyboard.press(" ")
+    expect(viewer.get_by_role("button", name="Select")).to_have_attribute("aria-pressed", "true")
+    gallery.keyboard.press("j")
+    expect(prompt).to_have_text("blue square")
+    forward = viewer.get_by_role("button", name="Next image")
+    for words in WORDS[2:]:
+        forward.click()
+        expect(prompt).to_have_text(words)
+    expect(forward).to_be_disabled()
+    gallery.keyboard.press("k")
+    expect(prompt).to_have_text(WORDS[-2])
+
+
+def test_keys_of_the_viewer_work_after_a_tag_is_removed(gallery: Page, service: FakeService) -> None:
+    service.images[0]["tags"] = ["night"]
+    gallery.reload()
+    gallery.locator(".tile a").first.click()
+    viewer = gallery.locator("dialog.viewer")
+    viewer.get_by_role("button", name="Remove the tag night").click()
+    expect(viewer.locator(".tags li")).to_have_count(0)
+    gallery.keyboard.press("j")
+    expect(viewer.locator(".viewer-prompt")).to_have_text("blue square")
+
+
 def test_new_picture_appears_by_itself(page: Page, service: FakeService) -> None:
     submit(page)
     show(page, "gallery")
