@@ -170,8 +170,10 @@ export class Form {
 
   #chooseModel(id) {
     const model = this.#models[id];
-    // Guidance and size that were right for one model are wrong for the next.
-    const isSameModel = id === recall("lastModelId");
+    // Guidance and size that were right for one model are wrong for the next. On the first visit there is no earlier
+    // model: what is stored then was entered while the page waited for the models.
+    const last = recall("lastModelId");
+    const isSameModel = last === null || last === id;
     field("model").value = id;
     remember("lastModelId", id);
     this.#describe(model.description ?? "");

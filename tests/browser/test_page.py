@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Watcher
 from tests.browser.fake_models import PREVIEW_SIZE, draw
@@ -143,6 +143,26 @@ def test_model_and_fields_are_remembered(page: Page) -> None:
     page.select_option("#model", "shapes")
     page.select_option("#model", "sprint")
     expect(page.locator("#width")).to_have_value("1024")
+
+
+def test_settings_entered_before_the_models_are_known_stay(page: Page) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/models", hold)
+    page.add_init_script("localStorage.clear()")  # as on the first visit
+    with page.expect_request("**/api/models"):
+        page.reload()
+    page.locator("#guidance").fill("6")
+    page.locator("#steps").fill("12")
+    expect(page.locator("#generate")).to_be_disabled()
+    for route in held:
+        route.continue_()
+    expect(page.locator("#generate")).to_be_enabled()
+    expect(page.locator("#guidance")).to_have_value("6")
+    expect(page.locator("#steps")).to_have_value("12")
 
 
 def test_unknown_stored_model_gives_way_to_the_default(page: Page) -> None:
