@@ -85,6 +85,7 @@ def test_control_picture_is_sent_in_the_size_of_the_images(rich: Page, service: 
 
 def test_settings_of_a_controlled_job_return_to_the_form(rich: Page, service: FakeService) -> None:
     rich.set_input_files("#control-file", PICTURE)
+    expect(rich.locator("#control-words")).to_have_text("96 \u00d7 96 pixels")
     rich.locator("#control-scale").fill("0.6")
     rich.get_by_label("ink", exact=True).check()
     card = submit(rich)
@@ -101,6 +102,7 @@ def test_settings_of_a_controlled_job_return_to_the_form(rich: Page, service: Fa
 
 def test_control_picture_waits_while_another_one_starts_the_job(rich: Page, service: FakeService) -> None:
     rich.set_input_files("#control-file", PICTURE)
+    expect(rich.locator("#control-words")).to_have_text("96 \u00d7 96 pixels")
     rich.set_input_files("#start-file", PICTURE)
     expect(rich.locator("#control-other")).to_be_visible()
     submit(rich)

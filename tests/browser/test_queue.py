@@ -25,6 +25,8 @@ def queue(page: Page, service: FakeService) -> Page:
     service.fail(queue_up(service, "it failed"), "Out of GPU memory; try a smaller size.")
     show(page, "queue")
     expect(page.locator(".job-row")).to_have_count(4)
+    # The counts have an answer of their own.
+    expect(page.locator("#view-queue")).to_contain_text("1 waiting, 1 running")
     return page
 
 

@@ -59,7 +59,11 @@ def test_axe_finds_nothing_serious(page: Page, service: FakeService, view: str, 
         expect(page.locator("dialog.painter")).to_be_visible()
     else:
         show(page, view)
-    if view == "generate":
+    if view == "gallery":
+        expect(page.locator(".tile")).to_have_count(len(service.images))
+    elif view == "queue":
+        expect(page.locator(".job-row")).to_have_count(len(service.jobs))
+    elif view == "generate":
         extras = {"loras": ["ink"], "max_loras": 1, "control_tasks": ["text2image"]}
         service.models["shapes"] |= extras
         page.reload()
