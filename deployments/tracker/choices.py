@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from cachetools import FIFOCache
 
 MOST_CLIENTS = 10_000
 
@@ -15,15 +15,11 @@ class ModelChoices:
     """
 
     def __init__(self, most: int = MOST_CLIENTS) -> None:
-        self._most = most
-        self._chosen: OrderedDict[str, str] = OrderedDict()
+        self._chosen: FIFOCache[str, str] = FIFOCache(most)
 
     def choose(self, client: str, model_id: str) -> None:
         """Remember a client's choice."""
         self._chosen[client] = model_id
-        self._chosen.move_to_end(client)
-        while len(self._chosen) > self._most:
-            self._chosen.popitem(last=False)
 
     def of(self, client: str) -> str | None:
         """The model that a client chose last; None where it chose none."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections import OrderedDict
 
 import numpy as np
 import PIL.Image
+from cachetools import FIFOCache
 from numpy.typing import NDArray
 
 MEDIA_TYPE = "image/webp"
@@ -31,15 +31,11 @@ class Previews:
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept: FIFOCache[str, bytes] = FIFOCache(most)
 
     def keep(self, job_id: str, picture: bytes) -> None:
-        """Remember a job's newest preview; where there are too many, the one that is oldest is forgotten."""
+        """Remember a job's newest preview; where there are too many, the oldest one is forgotten."""
         self._kept[job_id] = picture
-        self._kept.move_to_end(job_id)
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
 
     def get(self, job_id: str) -> bytes | None:
         """A job's newest preview, if there is one."""

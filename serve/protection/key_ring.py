@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
+
+from cachetools import FIFOCache
 
 from deployments.jobs.records.api_keys import ApiKey, hash_of, key_id_of
 from deployments.tracker.job_tracker import JobTracker
@@ -28,7 +29,7 @@ class KeyRing:
         self._seconds = seconds
         self._clock = clock
         # By the keys' hashes: how long a look-up takes says nothing of a key.
-        self._remembered: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
+        self._remembered: FIFOCache[str, tuple[float, ApiKey | None]] = FIFOCache(_MOST_REMEMBERED)
 
     async def find(self, key: str) -> ApiKey | None:
         """Return what is known of a key; None where it is none, or was revoked.
@@ -48,9 +49,6 @@ class KeyRing:
             return known
         found = await self._tracker.check_key(key_id, digest)
         self._remembered[digest] = (now + self._seconds, found)
-        self._remembered.move_to_end(digest)
-        while len(self._remembered) > _MOST_REMEMBERED:
-            self._remembered.popitem(last=False)
         return found
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+
+from cachetools import FIFOCache
 
 from deployments.jobs.queue.views import JobView
 from deployments.jobs.records.exceptions import UnknownJobError
@@ -113,7 +114,7 @@ class JobFeed:
         self._stale_clients: dict[str, None] = {}
         self._any_stale = asyncio.Event()
         # Of pending jobs, the one whose position was told longest ago first.
-        self._positions: OrderedDict[str, JobView] = OrderedDict()
+        self._positions: FIFOCache[str, JobView] = FIFOCache(MOST_POSITIONS)
         self._tasks: list[asyncio.Task[None]] = []
 
     @contextmanager
@@ -280,10 +281,8 @@ class JobFeed:
         if view.job.state is not JobState.PENDING:
             self._positions.pop(job_id, None)
         elif view.queue_position is not None:
+            self._positions.pop(job_id, None)  # a new entry is the last one; an entry with a new value keeps its place
             self._positions[job_id] = view
-            self._positions.move_to_end(job_id)
-            if len(self._positions) > MOST_POSITIONS:
-                self._positions.popitem(last=False)
         elif job_id in self._positions:
             last = self._positions[job_id]
             return replace(view, queue_position=last.queue_position, eta_seconds=last.eta_seconds)

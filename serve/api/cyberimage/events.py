@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated
 
+from cachetools import LRUCache
 from fastapi import APIRouter, Header, Query, Response, status
 from sse_starlette import ServerSentEvent
 
@@ -100,7 +100,7 @@ async def _events_of_job(feed: JobFeed, job_id: str, told: JobTeller) -> AsyncIt
 async def _events_of_client(
     feed: JobFeed, client: str, since: datetime, previews: bool
 ) -> AsyncIterator[ServerSentEvent]:
-    tellers: OrderedDict[str, JobTeller] = OrderedDict()
+    tellers: LRUCache[str, JobTeller] = LRUCache(_MOST_TOLD)
     with feed.watch_client(client, since) as watcher:
         yield ServerSentEvent(id=str(_now()))  # who is cut off before the first event comes back with this
         while True:
@@ -112,10 +112,7 @@ async def _events_of_client(
             events: list[ServerSentEvent] = []
             for view in views:
                 teller = tellers.setdefault(view.job.id, JobTeller(with_previews=previews))
-                tellers.move_to_end(view.job.id)
                 events += teller.events(view)
-            while len(tellers) > _MOST_TOLD:
-                tellers.popitem(last=False)
             for event in events:
                 # Only with the last one the reader knows all of them.
                 event.id = known_until if event is events[-1] else None
