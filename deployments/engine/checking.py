@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
 
 from deployments.engine.grouping import Call, Rows, run_alone, run_together
 from deployments.engine.step_caches import StepCaches
+from deployments.engine.trees import flatten, leaf_pairs, leaves_of
 
 # Batch sizes choose kernels, kernels choose the order of sums. Means are compared with these tolerances, and the
 # largest difference with ten times as much, as a few values of a text encoder can be a thousand times the others.
@@ -105,20 +106,19 @@ def _differ(mine: Rows, theirs: Rows) -> bool:
     shared = min(len(mine), len(theirs))
     if isinstance(mine, torch.Tensor) and isinstance(theirs, torch.Tensor):
         return mine.shape[1:] != theirs.shape[1:] or not torch.equal(mine[:shared], theirs[:shared])
-    return any(_entries_differ(one, other) for one, other in zip(mine[:shared], theirs[:shared], strict=True))
+    pairs = leaf_pairs(mine[:shared], theirs[:shared])
+    return pairs is None or any(_leaves_differ(one, other) for one, other in pairs)
 
 
-def _entries_differ(one: Any, other: Any) -> bool:
+def _leaves_differ(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return not torch.equal(one, other)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        return any(_entries_differ(mine, theirs) for mine, theirs in zip(one, other, strict=True))
     return bool(one != other)
 
 
 def _run_unchecked(calls: Sequence[Call], padded_rows: int | None) -> list[Any] | None:
     """The results of the group, or None if it fails, or draws random numbers, whose order company changes."""
-    generators = [generator for call in calls for generator in _generators(call.arguments)]
+    generators = [leaf for call in calls for leaf in leaves_of(call.arguments) if isinstance(leaf, torch.Generator)]
     states = [generator.get_state() for generator in generators]
     try:
         results = run_together(calls, padded_rows)
@@ -133,39 +133,28 @@ def _run_unchecked(calls: Sequence[Call], padded_rows: int | None) -> list[Any] 
     return results
 
 
-def _generators(value: Any) -> Iterator[torch.Generator]:
-    if isinstance(value, torch.Generator):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _generators(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _generators(item)
-
-
 def _form(result: Any) -> Hashable:
     """What two results of the same layout have in common: all but the values."""
-    if isinstance(result, torch.Tensor):
-        return (result.dtype, tuple(result.shape))
-    if isinstance(result, Mapping):
-        return tuple((name, _form(value)) for name, value in result.items())
-    if isinstance(result, list | tuple):
-        return (type(result), *(_form(value) for value in result))
-    return type(result).__qualname__
+    leaves, structure = flatten(result)
+    return (structure, *map(_leaf_form, leaves))
+
+
+def _leaf_form(leaf: Any) -> Hashable:
+    return (leaf.dtype, tuple(leaf.shape)) if isinstance(leaf, torch.Tensor) else type(leaf).__qualname__
 
 
 def _close(one: Any, other: Any) -> bool:
+    pairs = leaf_pairs(one, other)
+    return pairs is not None and all(_leaves_close(mine, theirs) for mine, theirs in pairs)
+
+
+def _leaves_close(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return one.shape == other.shape and one.dtype == other.dtype and _tensors_close(one, other)
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(_close(mine, theirs) for mine, theirs in zip(one, other, strict=True))
     if type(one) is not type(other):
         return False
     if hasattr(one, "__dict__"):
-        return all(_close(value, vars(other).get(name)) for name, value in vars(one).items())
+        return _close(vars(one), vars(other))
     return bool(one == other)
 
 

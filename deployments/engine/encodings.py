@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any
 
 import torch
 
 from deployments.engine.grouping import Call
 from deployments.engine.stages import Stage, stage_of
+from deployments.engine.trees import map_tensors, tensors_of
 
 
 class EncodingCache:
@@ -29,14 +30,14 @@ class EncodingCache:
         if key not in self._kept:
             return None
         self._kept.move_to_end(key)
-        return _copy(self._kept[key][0])
+        return map_tensors(torch.clone, self._kept[key][0])  # pipelines may change what they are given
 
     def put(self, key: Hashable, result: Any) -> None:
         """Keep a copy of a result."""
-        size = _size(result)
+        size = sum(tensor.nbytes for tensor in tensors_of(result))
         if size > self._max_bytes or key in self._kept:
             return
-        self._kept[key] = (_copy(result), size)
+        self._kept[key] = (map_tensors(torch.clone, result), size)
         self._bytes += size
         while self._bytes > self._max_bytes:
             _, (_, dropped) = self._kept.popitem(last=False)
@@ -61,24 +62,3 @@ def encoding_key(call: Call, *, alone: bool) -> Hashable | None:
     if len(words) != len(call.columns) or any(column.is_floating_point() for column in words):
         return None
     return (call.key, alone, *(column.cpu().contiguous().numpy().tobytes() for column in words))
-
-
-def _copy(result: Any) -> Any:
-    """Pipelines may change what they are given."""
-    if isinstance(result, torch.Tensor):
-        return result.clone()
-    if isinstance(result, Mapping):
-        return type(result)(**{key: _copy(value) for key, value in result.items()})
-    if isinstance(result, tuple | list):
-        return type(result)(_copy(value) for value in result)
-    return result
-
-
-def _size(result: Any) -> int:
-    if isinstance(result, torch.Tensor):
-        return result.numel() * result.element_size()
-    if isinstance(result, Mapping):
-        return sum(map(_size, result.values()))
-    if isinstance(result, tuple | list):
-        return sum(map(_size, result))
-    return 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from deployments.engine.grouping import Call, Rows, run_together
+from deployments.engine.trees import tensors_of
 
 
 class ExactWidths:
@@ -77,10 +77,4 @@ def _other_values(column: Rows) -> Rows:
 
 
 def _same_bits(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, Mapping):
-        return all(_same_bits(value, other[key]) for key, value in one.items())
-    if isinstance(one, tuple | list):
-        return all(_same_bits(mine, theirs) for mine, theirs in zip(one, other, strict=True))
-    return True
+    return all(torch.equal(mine, theirs) for mine, theirs in zip(tensors_of(one), tensors_of(other), strict=True))

@@ -18,21 +18,16 @@ from typing import Any, NamedTuple
 import torch
 
 from deployments.engine.step_cache import CachedPass
+from deployments.engine.trees import Structure, flatten, leaves_of, unflatten
 from deployments.pipelines.exceptions import UngroupableError
 
 # Pipelines pass these as a Python number or a 0-d tensor, and the models take one value per row just as well.
 _PER_ROW_NUMBERS = ("timestep", "sigma")
 _LARGEST_COMPARED_BYTES = 1 << 26
 _PLAIN_TYPES = (bool, int, str, bytes, type(None), torch.dtype, torch.device)
+_ROWS = object()  # in the place of a column
 
 Rows = torch.Tensor | list[Any]
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """Stands in a template for the rows that were taken out of it."""
-
-    position: int
 
 
 @dataclass(frozen=True)
@@ -43,8 +38,9 @@ class Call:
         owner: The class name of the module that is called.
         target: The function to call.
         arguments: The arguments by name, as they came.
-        template: The same with a slot for everything that has one entry per row.
-        columns: What belongs into the slots: tensors of shape (rows, ...), or lists of that length.
+        structure: The arguments as a tree, without its leaves.
+        leaves: The leaves of that tree, with a mark in place of each that has one entry per row.
+        columns: The leaves that the marks stand for: tensors of shape (rows, ...), or lists of that length.
         rows: The batch size of this call.
         key: Calls with equal keys may run as one.
         layout: The key less the values: calls of equal layout differ in numbers only, so that what one group of them
@@ -56,7 +52,8 @@ class Call:
     owner: str
     target: Callable[..., Any]
     arguments: dict[str, Any]
-    template: dict[str, Any]
+    structure: Structure
+    leaves: list[Any]
     columns: list[Rows]
     rows: int
     key: Hashable
@@ -86,17 +83,19 @@ def read_call(
     """
     arguments = _bind(target, args, kwargs)
     sample, rows = _find_sample(arguments)
-    columns: list[Rows] = []
-    taken = {name: _take_rows(_per_row(name, value, sample, rows), rows, columns) for name, value in arguments.items()}
+    per_row = {name: _per_row(name, value, sample, rows) for name, value in arguments.items()}
+    leaves, structure = flatten(per_row, is_leaf=lambda value: isinstance(value, list) and len(value) == rows)
+    read = [_read_leaf(leaf, rows) for leaf in leaves]
     return Call(
         owner=owner,
         target=target,
         arguments=arguments,
-        template={name: part.rest for name, part in taken.items()},
-        columns=columns,
+        structure=structure,
+        leaves=[_ROWS if form.is_column else leaf for leaf, form in zip(leaves, read, strict=True)],
+        columns=[leaf for leaf, form in zip(leaves, read, strict=True) if form.is_column],
         rows=rows,
-        key=(id(target), loras, *((name, part.key) for name, part in taken.items())),
-        layout=(id(target), bool(loras), rows, *((name, part.layout) for name, part in taken.items())),
+        key=(id(target), loras, structure, *(form.key for form in read)),
+        layout=(id(target), bool(loras), rows, structure, *(form.layout for form in read)),
         loras=loras,
     )
 
@@ -134,7 +133,9 @@ def run_rows(call: Call, rows: int) -> Any:
 
 
 def _run(call: Call, columns: list[Rows]) -> Any:
-    return call.target(**{name: _fill(value, columns) for name, value in call.template.items()})
+    column = iter(columns)
+    leaves = [next(column) if leaf is _ROWS else leaf for leaf in call.leaves]
+    return call.target(**unflatten(leaves, call.structure))
 
 
 @cache
@@ -161,20 +162,10 @@ def _find_sample(arguments: Mapping[str, Any]) -> tuple[torch.Tensor, int]:
     for value in arguments.values():
         if isinstance(value, torch.Tensor) and value.ndim > 1:
             return value, value.shape[0]
-        if isinstance(value, list) and value and (tensors := _tensors(value)):
-            return tensors[0], len(value)
+        leaves = leaves_of(value) if isinstance(value, list) else []
+        if leaves and all(isinstance(leaf, torch.Tensor) for leaf in leaves):
+            return leaves[0], len(value)
     raise UngroupableError("The call has no argument with a batch dimension.")
-
-
-def _tensors(entries: list[Any]) -> list[torch.Tensor]:
-    """The tensors of a list of tensors, or of lists of tensors; none if anything else is in it."""
-    found: list[torch.Tensor] = []
-    for entry in entries:
-        inner = [entry] if isinstance(entry, torch.Tensor) else _tensors(entry) if isinstance(entry, list) else []
-        if not inner:
-            return []
-        found += inner
-    return found
 
 
 def _per_row(name: str, value: Any, sample: torch.Tensor, rows: int) -> Any:
@@ -187,68 +178,47 @@ def _per_row(name: str, value: Any, sample: torch.Tensor, rows: int) -> Any:
     return value
 
 
-class _Taken(NamedTuple):
-    """What is left of a value whose rows were taken, what of it must agree in a group, and that without its values."""
+class _Leaf(NamedTuple):
+    """Whether a leaf has one entry per row, what of it must agree in a group, and that without its values."""
 
-    rest: Any
+    is_column: bool
     key: Hashable
     layout: Hashable
 
 
-def _take_rows(value: Any, rows: int, columns: list[Rows]) -> _Taken:
+def _read_leaf(value: Any, rows: int) -> _Leaf:
     if isinstance(value, torch.Tensor):
-        return _take_tensor(value, rows, columns)
+        return _read_tensor(value, rows)
+    if isinstance(value, list):
+        kind = frozenset(map(_entry_kind, value))
+        return _Leaf(is_column=True, key=kind, layout=kind)
     if isinstance(value, torch.Generator):
         # Most modules take one for the sake of a common signature; the check of a group finds those that draw from it.
-        return _Taken(value, torch.Generator, torch.Generator)
-    if isinstance(value, list) and len(value) == rows:
-        columns.append(value)
-        kind = _entries_kind(value)
-        return _Taken(_Slot(len(columns) - 1), kind, kind)
-    if isinstance(value, Mapping | tuple | list):
-        return _take_from_container(value, rows, columns)
-    if isinstance(value, _PLAIN_TYPES):
-        return _Taken(value, (type(value), value), (type(value), value))
-    return _Taken(value, _identity(value), type(value).__qualname__)
+        return _Leaf(is_column=False, key=torch.Generator, layout=torch.Generator)
+    identity = _identity(value)
+    layout = identity if isinstance(value, _PLAIN_TYPES) else type(value).__qualname__
+    return _Leaf(is_column=False, key=identity, layout=layout)
 
 
-def _take_from_container(value: Any, rows: int, columns: list[Rows]) -> _Taken:
-    if isinstance(value, Mapping):
-        items = {name: _take_rows(item, rows, columns) for name, item in value.items()}
-        return _Taken(
-            {name: item.rest for name, item in items.items()},
-            tuple((name, item.key) for name, item in items.items()),
-            tuple((name, item.layout) for name, item in items.items()),
-        )
-    entries = [_take_rows(item, rows, columns) for item in value]
-    return _Taken(
-        _rebuild(value, [entry.rest for entry in entries]),
-        (type(value), *(entry.key for entry in entries)),
-        (type(value), *(entry.layout for entry in entries)),
-    )
-
-
-def _take_tensor(value: torch.Tensor, rows: int, columns: list[Rows]) -> _Taken:
-    form = (value.dtype, value.device, tuple(value.shape))
+def _read_tensor(value: torch.Tensor, rows: int) -> _Leaf:
     if value.ndim == 0 or value.shape[0] != rows:
-        return _Taken(value, (form, _content(value)), form)
-    columns.append(value)
+        form = (value.dtype, value.device, tuple(value.shape))
+        return _Leaf(is_column=False, key=(form, _content(value)), layout=form)
     kind = (value.dtype, value.device, tuple(value.shape[1:]))
-    return _Taken(_Slot(len(columns) - 1), kind, kind)
+    return _Leaf(is_column=True, key=kind, layout=kind)
 
 
-def _entries_kind(entries: list[Any]) -> Hashable:
+def _entry_kind(entry: Any) -> Hashable:
     """What must agree in the entries of two per-row lists; sequences in a list may differ in length."""
-    kinds: set[Hashable] = set()
-    for entry in entries:
-        if isinstance(entry, torch.Tensor):
-            shape = tuple(entry.shape)
-            kinds.add((entry.dtype, entry.device, entry.ndim, shape[-1:] if entry.ndim <= 2 else shape))
-        elif isinstance(entry, list | tuple):
-            kinds.add((len(entry), _entries_kind(list(entry))))
-        else:
-            kinds.add(_identity(entry))
-    return frozenset(kinds)
+    leaves, structure = flatten(entry)
+    return (structure, *map(_leaf_kind, leaves))
+
+
+def _leaf_kind(leaf: Any) -> Hashable:
+    if not isinstance(leaf, torch.Tensor):
+        return _identity(leaf)
+    shape = tuple(leaf.shape)
+    return (leaf.dtype, leaf.device, leaf.ndim, shape[-1:] if leaf.ndim <= 2 else shape)
 
 
 def _identity(value: Any) -> Hashable:
@@ -263,12 +233,6 @@ def _content(value: torch.Tensor) -> Hashable:
     return hashlib.blake2b(content.data, digest_size=16).digest()
 
 
-def _rebuild(value: tuple[Any, ...] | list[Any], entries: list[Any]) -> Any:
-    return (
-        entries if isinstance(value, list) else type(value)(*entries) if hasattr(value, "_fields") else tuple(entries)
-    )
-
-
 def _join(values: Sequence[Rows]) -> Rows:
     if isinstance(values[0], list):
         return [entry for value in values for entry in value]
@@ -281,32 +245,23 @@ def _pad(rows: Rows, padding: int) -> Rows:
     return torch.cat([rows, rows[:1].expand(padding, *rows.shape[1:])]) if padding else rows
 
 
-def _fill(value: Any, columns: Sequence[Rows]) -> Any:
-    if isinstance(value, _Slot):
-        return columns[value.position]
-    if isinstance(value, Mapping):
-        return {key: _fill(item, columns) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return _rebuild(value, [_fill(item, columns) for item in value])
-    return value
-
-
 def _part(result: Any, rows: Sequence[int]) -> list[Any]:
     """Part a result of ``sum(rows)`` rows into those of each call."""
-    if result is None or isinstance(result, bool | int | float | str | torch.dtype | torch.device):
-        return [result] * len(rows)
-    if isinstance(result, torch.Tensor | list) and _has_entry_per_row(result, sum(rows)):
-        return [result[start:end] for start, end in pairwise(accumulate(rows, initial=0))]
-    if isinstance(result, Mapping):
-        parts = {key: _part(value, rows) for key, value in result.items()}
-        return [type(result)(**{key: part[index] for key, part in parts.items()}) for index in range(len(rows))]
-    if isinstance(result, tuple | list):
-        return [
-            _rebuild(result, list(entries)) for entries in zip(*(_part(item, rows) for item in result), strict=True)
-        ]
-    if hasattr(result, "__dict__") and not isinstance(result, torch.Tensor | torch.nn.Module):
-        return _part_object(result, rows)
-    raise UngroupableError(f"A result of type {type(result).__name__} cannot be told apart by {sum(rows)} rows.")
+    leaves, structure = flatten(
+        result, is_leaf=lambda value: isinstance(value, list) and _has_entry_per_row(value, sum(rows))
+    )
+    parts = [_part_leaf(leaf, rows) for leaf in leaves]
+    return [unflatten([part[index] for part in parts], structure) for index in range(len(rows))]
+
+
+def _part_leaf(leaf: Any, rows: Sequence[int]) -> list[Any]:
+    if leaf is None or isinstance(leaf, bool | int | float | str | torch.dtype | torch.device):
+        return [leaf] * len(rows)
+    if isinstance(leaf, torch.Tensor | list) and _has_entry_per_row(leaf, sum(rows)):
+        return [leaf[start:end] for start, end in pairwise(accumulate(rows, initial=0))]
+    if hasattr(leaf, "__dict__") and not isinstance(leaf, torch.Tensor | torch.nn.Module):
+        return _part_object(leaf, rows)
+    raise UngroupableError(f"A result of type {type(leaf).__name__} cannot be told apart by {sum(rows)} rows.")
 
 
 def _has_entry_per_row(result: Rows, rows: int) -> bool:
@@ -320,14 +275,11 @@ def _has_entry_per_row(result: Rows, rows: int) -> bool:
 
 def _part_object(result: Any, rows: Sequence[int]) -> list[Any]:
     """Part a distribution, a language model's cache, or another object that keeps its tensors as attributes."""
-    bounds = list(pairwise(accumulate(rows, initial=0)))
+    parts = [copy.deepcopy(result) if hasattr(result, "batch_select_indices") else copy.copy(result) for _ in rows]
     if hasattr(result, "batch_select_indices"):
-        parts = [copy.deepcopy(result) for _ in rows]
-        for part, (start, end) in zip(parts, bounds, strict=True):
+        for part, (start, end) in zip(parts, pairwise(accumulate(rows, initial=0)), strict=True):
             part.batch_select_indices(torch.arange(start, end))
         return parts
-    attributes = {name: _part(value, rows) for name, value in vars(result).items()}
-    parts = [copy.copy(result) for _ in rows]
-    for index, part in enumerate(parts):
-        vars(part).update({name: values[index] for name, values in attributes.items()})
+    for part, attributes in zip(parts, _part(vars(result), rows), strict=True):
+        vars(part).update(attributes)
     return parts

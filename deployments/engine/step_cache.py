@@ -20,6 +20,8 @@ import torch
 from diffusers.hooks._common import _SPATIAL_TRANSFORMER_BLOCK_IDENTIFIERS
 from diffusers.hooks._helpers import TransformerBlockRegistry
 
+from deployments.engine.trees import flatten, leaves_of, map_tensors, unflatten
+
 Forward = Callable[..., Any]
 _Form = tuple[torch.Size | None, ...]
 
@@ -132,18 +134,15 @@ class StepCache:
 
     def _run_some(self, block: torch.nn.Module, forward: Forward, trip: _Trip, args: Any, kwargs: Any) -> Any:
         if trip.nobody_computes:
-            return _zeros(self._forms[block, trip.form], trip.rows)
+            return map_tensors(lambda form: form.new_zeros((trip.rows, *form.shape[1:])), self._forms[block, trip.form])
         if trip.everybody_computes:
             result = forward(*args, **kwargs)
         else:
-            index = trip.index
-            some_kwargs = {
-                name: value if name in _SHARED_ARGUMENTS else _select(value, trip.rows, index)
-                for name, value in kwargs.items()
-            }
-            part = forward(*(_select(value, trip.rows, index) for value in args), **some_kwargs)
-            result = _spread(part, trip.rows, index)
-        self._forms[block, trip.form] = _form(result)
+            shared = {name: value for name, value in kwargs.items() if name in _SHARED_ARGUMENTS}
+            some_args, some_kwargs = map_tensors(lambda each: _select(each, trip.rows, trip.index), (args, kwargs))
+            part = forward(*some_args, **(some_kwargs | shared))
+            result = map_tensors(lambda each: _spread(each, trip.rows, trip.index), part)
+        self._forms[block, trip.form] = map_tensors(lambda each: each[:0], result)
         return result
 
 
@@ -154,7 +153,7 @@ class _Trip:
         self._passengers = passengers
         self._fixed_width = fixed_width
         self._computes: list[bool] = []
-        self._start: list[torch.Tensor | None] = []
+        self._start: list[Any] = []
         self.rows = sum(passenger.rows for passenger in passengers)
         self.index = torch.empty(0, dtype=torch.long)
         self.form: _Form = ()
@@ -176,13 +175,13 @@ class _Trip:
         ]
         flags = [flag for flag, each in zip(self._computes, self._passengers, strict=True) for _ in range(each.rows)]
         self.index = torch.tensor(flags, device=change.device).nonzero()[:, 0]
-        self._start = _tensors(result)
-        self.form = tuple(None if tensor is None else tensor.shape[1:] for tensor in self._start)
+        self._start = leaves_of(result)
+        self.form = tuple(leaf.shape[1:] if isinstance(leaf, torch.Tensor) else None for leaf in self._start)
 
     def end(self, result: Any, *, adds: bool) -> Any:
         """Put in what the skipped rows had at their last full step, and keep what the others have now."""
-        tensors = [None if tensor is None else tensor.clone() for tensor in _tensors(result)]
-        start = self._start if adds else [None] * len(tensors)
+        leaves, structure = flatten(map_tensors(torch.clone, result))
+        start = self._start if adds else [None] * len(leaves)
         first = 0
         for computes, passenger in zip(self._computes, self._passengers, strict=True):
             rows = slice(first, first + passenger.rows)
@@ -190,19 +189,19 @@ class _Trip:
             if passenger.cached is None:
                 continue
             if computes:
-                passenger.cached.inner = [_difference(*pair, rows) for pair in zip(tensors, start, strict=True)]
+                passenger.cached.inner = [_difference(*pair, rows) for pair in zip(leaves, start, strict=True)]
                 continue
-            for tensor, given, kept in zip(tensors, start, passenger.cached.inner, strict=True):
-                if tensor is not None and kept is not None:
-                    tensor[rows] = kept if given is None else kept + given[rows]
-        return _replace_tensors(result, iter(tensors))
+            for leaf, given, kept in zip(leaves, start, passenger.cached.inner, strict=True):
+                if isinstance(leaf, torch.Tensor) and kept is not None:
+                    leaf[rows] = kept if given is None else kept + given[rows]
+        return unflatten(leaves, structure)
 
 
-def _difference(tensor: torch.Tensor | None, given: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+def _difference(leaf: Any, given: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
     """What was added to some rows; the last block of some transformers gives nothing for the words."""
-    if tensor is None:
+    if not isinstance(leaf, torch.Tensor):
         return None
-    return tensor[rows].clone() if given is None else tensor[rows] - given[rows]
+    return leaf[rows].clone() if given is None else leaf[rows] - given[rows]
 
 
 def _find_blocks(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, list[torch.nn.Module], bool]:
@@ -233,53 +232,12 @@ def _change_reader(block: torch.nn.Module, adds: bool) -> Callable[[Any, Any, An
     return read
 
 
-def _select(value: Any, rows: int, index: torch.Tensor) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value[index] if value.ndim > 0 and value.shape[0] == rows else value
-    if isinstance(value, tuple | list):
-        return type(value)(_select(item, rows, index) for item in value)
-    return value
+def _select(tensor: torch.Tensor, rows: int, index: torch.Tensor) -> torch.Tensor:
+    return tensor[index] if tensor.ndim > 0 and tensor.shape[0] == rows else tensor
 
 
-def _spread(part: Any, rows: int, index: torch.Tensor) -> Any:
+def _spread(part: torch.Tensor, rows: int, index: torch.Tensor) -> torch.Tensor:
     """Rows at their places, with zeros between them."""
-    if isinstance(part, torch.Tensor):
-        whole = part.new_zeros((rows, *part.shape[1:]))
-        whole[index] = part
-        return whole
-    if isinstance(part, tuple | list):
-        return type(part)(_spread(item, rows, index) for item in part)
-    return part
-
-
-def _form(result: Any) -> Any:
-    """A result without its rows, from which zeros can be made."""
-    if isinstance(result, torch.Tensor):
-        return result[:0]
-    if isinstance(result, tuple | list):
-        return type(result)(_form(item) for item in result)
-    return result
-
-
-def _zeros(form: Any, rows: int) -> Any:
-    if isinstance(form, torch.Tensor):
-        return form.new_zeros((rows, *form.shape[1:]))
-    if isinstance(form, tuple | list):
-        return type(form)(_zeros(item, rows) for item in form)
-    return form
-
-
-def _tensors(result: Any) -> list[torch.Tensor | None]:
-    if result is None or isinstance(result, torch.Tensor):
-        return [result]
-    if isinstance(result, tuple | list):
-        return [tensor for item in result for tensor in _tensors(item)]
-    return []
-
-
-def _replace_tensors(result: Any, tensors: Iterator[torch.Tensor | None]) -> Any:
-    if result is None or isinstance(result, torch.Tensor):
-        return next(tensors)
-    if isinstance(result, tuple | list):
-        return type(result)(_replace_tensors(item, tensors) for item in result)
-    return result
+    whole = part.new_zeros((rows, *part.shape[1:]))
+    whole[index] = part
+    return whole
