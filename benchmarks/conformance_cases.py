@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from deployments.engine.request import ImageRequest
+from deployments.parameters import GenerationSettings
 
 _SIDE = 32
 _SIDES = {"Flux2KleinPipeline": 64, "Flux2KleinKVPipeline": 64, "ZImageOmniPipeline": 64, "Flux2Pipeline": 64}
@@ -171,18 +172,26 @@ def three_requests(pipeline_class: type[DiffusionPipeline]) -> list[ImageRequest
     first = ImageRequest(
         prompt="a red circle",
         negative_prompt="green" if "negative_prompt" in parameters else "",
-        num_inference_steps=4,
-        guidance_scale=3.0,
-        width=side,
-        height=side,
-        seed=1,
-        max_sequence_length=24,
+        settings=GenerationSettings(
+            num_images=1,
+            num_inference_steps=4,
+            guidance_scale=3.0,
+            width=side,
+            height=side,
+            seed=1,
+            max_sequence_length=24,
+        ),
         inputs=inputs(1),
     )
+
+    def other(prompt: str, seed: int, **changes: Any) -> ImageRequest:
+        settings = first.settings.model_copy(update={"seed": seed, **changes})
+        return replace(first, prompt=prompt, settings=settings, inputs=inputs(seed))
+
     return [
         first,
-        replace(first, prompt="a ring", guidance_scale=5.0, seed=2, inputs=inputs(2)),
-        replace(first, prompt="a large star", num_inference_steps=3, seed=3, inputs=inputs(3)),
+        other("a ring", 2, guidance_scale=5.0),
+        other("a large star", 3, num_inference_steps=3),
     ]
 
 

@@ -33,6 +33,7 @@ from benchmarks.engine_loads import (
     seconds_of,
     serve_serially,
     serve_together,
+    with_settings,
 )
 from deployments.engine.engine import Engine
 from deployments.engine.previews import LatentColours
@@ -135,8 +136,8 @@ def measure_short_job(regime: Regime) -> dict[str, Any]:
     """A four-step image among eight of fifty steps, against the same image alone."""
     engine = _engine(regime)
     like = mixed_requests(1, regime.steps, regime.size)[0]
-    short = replace(like, num_inference_steps=4, guidance_scale=3.0)
-    like = replace(like, guidance_scale=3.0)
+    short = with_settings(like, num_inference_steps=4, guidance_scale=3.0)
+    like = with_settings(like, guidance_scale=3.0)
     _draw(engine, short)
     alone, among = [], []
     for _ in range(3):
@@ -165,7 +166,7 @@ def measure_tail(regime: Regime, rounds: int) -> dict[str, Any]:
         serial, together = serve_serially(stock, load), serve_together(engine, load)
         latencies.append((np.array(together.latencies), np.array(serial.latencies)))
     engine.stop()
-    steps = np.array([request.num_inference_steps for request in requests])
+    steps = np.array([request.settings.num_inference_steps for request in requests])
     everyone, shortest = np.full(len(steps), True), steps == min(regime.steps)
     figures: dict[str, Any] = {"regime": regime.name}
     for name, percent, who in (("p50", 50, everyone), ("p95", 95, everyone), ("p95 of the shortest", 95, shortest)):
@@ -183,8 +184,8 @@ def _ratio(mine: np.ndarray, theirs: np.ndarray, percent: float) -> float:
 def measure_joining(regime: Regime) -> dict[str, Any]:
     """How many steps the others take before a newcomer's first, and how many a cancelled image still takes."""
     engine = _engine(regime)
-    like = replace(mixed_requests(1, regime.steps, regime.size)[0], guidance_scale=3.0)
-    _draw(engine, replace(like, num_inference_steps=2))
+    like = with_settings(mixed_requests(1, regime.steps, regime.size)[0], guidance_scale=3.0)
+    _draw(engine, with_settings(like, num_inference_steps=2))
     crowd = Crowd(engine, like)
     at: list[int] = []
     taken: list[int] = []
@@ -199,9 +200,10 @@ def measure_joining(regime: Regime) -> dict[str, Any]:
             victims[0].cancel()
 
     before = engine.statistics.steps
-    newcomer = engine.submit(replace(like, prompt="a ring, cyan", num_inference_steps=4, on_step=note))
+    newcomer = engine.submit(replace(with_settings(like, num_inference_steps=4), prompt="a ring, cyan", on_step=note))
     newcomer.future.result(WAIT_SECONDS)
-    victims = [engine.submit(replace(like, prompt="a cross, pink", num_inference_steps=50, on_step=cancel_at_second))]
+    long = with_settings(like, num_inference_steps=50)
+    victims = [engine.submit(replace(long, prompt="a cross, pink", on_step=cancel_at_second))]
     victims[0].future.exception(WAIT_SECONDS)
     crowd.disperse()
     engine.stop()
@@ -215,7 +217,7 @@ def measure_deterministic(regime: Regime, count: int, rounds: int) -> dict[str, 
     """Bytes alone and in a crowd that comes and goes, and what the padding costs."""
     chance = random.Random(1)
     requests = [
-        replace(each, scheduler=SCHEDULERS[index % len(SCHEDULERS)], deterministic=True)
+        with_settings(each, scheduler=SCHEDULERS[index % len(SCHEDULERS)], deterministic=True)
         for index, each in enumerate(mixed_requests(count, range(2, 21), regime.size, seed=1))
     ]
     engine = _engine(regime)
@@ -229,7 +231,7 @@ def measure_deterministic(regime: Regime, count: int, rounds: int) -> dict[str, 
     cancelled = sum(isinstance(each.future.exception(WAIT_SECONDS), GenerationCancelledError) for each in passing)
     shares = []
     for _ in range(rounds):
-        free = serve_together(engine, at_once([replace(each, deterministic=False) for each in requests]))
+        free = serve_together(engine, at_once([with_settings(each, deterministic=False) for each in requests]))
         shares.append(serve_together(engine, at_once(requests)).rate / free.rate)
     engine.stop()
     return {
@@ -273,7 +275,7 @@ def measure_scheduler_steps(regime: Regime) -> dict[str, Any]:
         setattr(scheduler_class, "step", _timed(scheduler_class.step, spent))  # noqa: B010 - of a class by its name
     engine = _engine(regime)
     requests = mixed_requests(regime.count, regime.steps, regime.size)
-    mixed = [replace(each, scheduler=SCHEDULERS[index % len(SCHEDULERS)]) for index, each in enumerate(requests)]
+    mixed = [with_settings(each, scheduler=SCHEDULERS[index % len(SCHEDULERS)]) for index, each in enumerate(requests)]
     serve_together(engine, at_once(mixed[:16]))
     shares = {}
     for kind, load in {"the model's own": requests, f"{len(SCHEDULERS)} mixed": mixed}.items():

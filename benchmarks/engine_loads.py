@@ -16,6 +16,7 @@ from diffusers import DiffusionPipeline
 from deployments.engine.engine import Engine
 from deployments.engine.generation import draw_image
 from deployments.engine.request import ImageRequest
+from deployments.parameters import GenerationSettings
 
 PROMPTS = (
     "a large red circle on a blue background",
@@ -75,14 +76,22 @@ def mixed_requests(count: int, steps: Sequence[int], size: int, seed: int = 0) -
     return [
         ImageRequest(
             prompt=chance.choice(PROMPTS),
-            num_inference_steps=chance.choice(steps),
-            guidance_scale=chance.choice(GUIDANCE_SCALES),
-            width=size,
-            height=size,
-            seed=index,
+            settings=GenerationSettings(
+                num_images=1,
+                num_inference_steps=chance.choice(steps),
+                guidance_scale=chance.choice(GUIDANCE_SCALES),
+                width=size,
+                height=size,
+                seed=index,
+            ),
         )
         for index in range(count)
     ]
+
+
+def with_settings(request: ImageRequest, **changes: Any) -> ImageRequest:
+    """The same request, with other settings."""
+    return replace(request, settings=request.settings.model_copy(update=changes))
 
 
 def poisson(requests: Sequence[ImageRequest], per_second: float, seed: int = 0) -> list[Arrival]:
@@ -136,7 +145,8 @@ class Crowd:
     def __init__(self, engine: Engine, like: ImageRequest) -> None:
         self._under_way = threading.Semaphore(0)
         self.generations = [
-            engine.submit(replace(like, num_inference_steps=50, seed=seed, on_step=self._note)) for seed in range(8)
+            engine.submit(replace(with_settings(like, num_inference_steps=50, seed=seed), on_step=self._note))
+            for seed in range(8)
         ]
         for _ in self.generations:
             self._under_way.acquire()

@@ -21,6 +21,7 @@ from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call, read_call
 from deployments.engine.policy import Policy
 from deployments.engine.request import ImageRequest
+from deployments.parameters import GenerationSettings
 
 MAX_BATCH, LOAD, CROWD = 8, 0.8, 8
 
@@ -67,7 +68,9 @@ def _compare(regime: Regime, seed: int, images: int) -> tuple[float, float, floa
     seconds = [_alone(regime, request) for request in requests]
     load = poisson(requests, LOAD / statistics.mean(seconds), seed=seed)
     serial, together = _serve_serially(load, seconds), _serve_together(load, regime.cost)
-    short = [index for index, request in enumerate(requests) if request.num_inference_steps == min(regime.steps)]
+    short = [
+        index for index, request in enumerate(requests) if request.settings.num_inference_steps == min(regime.steps)
+    ]
     pairs = [(np.percentile(together, 50), np.percentile(serial, 50))]
     pairs.append((np.percentile(together, 95), np.percentile(serial, 95)))
     pairs.append((np.percentile(together[short], 95), np.percentile(serial[short], 95)))
@@ -77,19 +80,26 @@ def _compare(regime: Regime, seed: int, images: int) -> tuple[float, float, floa
 
 def _newcomer(regime: Regime, after: int) -> float:
     """How much longer a four-step image takes that comes so many forwards after eight of fifty steps."""
-    like = ImageRequest("", 50, 3.0, 64, 64, 0)
-    short = ImageRequest("", 4, 3.0, 64, 64, 0)
+    like = _of_steps(50)
+    short = _of_steps(4)
     crowd = [Arrival(like) for _ in range(CROWD)]
     late = Arrival(short, (after - 0.5) * regime.cost(2))
     return float(_serve_together([*crowd, late], regime.cost)[-1]) / _alone(regime, short)
 
 
+def _of_steps(steps: int) -> ImageRequest:
+    settings = GenerationSettings(
+        num_images=1, num_inference_steps=steps, guidance_scale=3.0, width=64, height=64, seed=0
+    )
+    return ImageRequest("", settings)
+
+
 def _alone(regime: Regime, request: ImageRequest) -> float:
-    return request.num_inference_steps * regime.cost(_rows(request))
+    return request.settings.num_inference_steps * regime.cost(_rows(request))
 
 
 def _rows(request: ImageRequest) -> int:
-    return 2 if request.guidance_scale > 1 else 1
+    return 2 if request.settings.guidance_scale > 1 else 1
 
 
 def _serve_serially(load: Sequence[Arrival], seconds: Sequence[float]) -> np.ndarray:

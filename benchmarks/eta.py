@@ -21,7 +21,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from deployments.jobs.records.jobs import Claim, GenerationSettings, JobPhase, JobRequest, JobState, ProgressReport
+from deployments.jobs.records.jobs import Claim, JobPhase, JobRequest, JobState, ProgressReport
+from deployments.parameters import GenerationSettings
 from deployments.tracker.job_tracker import JobTracker
 
 MODEL = "scripted"

@@ -28,8 +28,9 @@ from deployments.jobs.database.search import indexed_words
 from deployments.jobs.database.tables import images, jobs
 from deployments.jobs.images.gallery import GalleryFilter
 from deployments.jobs.images.holdings import note_images
-from deployments.jobs.records.jobs import GenerationSettings, JobState
+from deployments.jobs.records.jobs import JobState
 from deployments.jobs.store import JobStore
+from deployments.parameters import GenerationSettings
 from tests.support.postgresql import PostgresqlServer, find_programs
 
 IMAGES_PER_JOB = 2

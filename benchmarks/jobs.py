@@ -32,8 +32,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from deployments.jobs.database.database import Database
 from deployments.jobs.database.tables import jobs, lanes, tallies
 from deployments.jobs.queue.limits import QueueLimits
-from deployments.jobs.records.jobs import GenerationSettings, JobRequest, JobState
+from deployments.jobs.records.jobs import JobRequest, JobState
 from deployments.jobs.store import JobStore
+from deployments.parameters import GenerationSettings
 from tests.support.postgresql import PostgresqlServer, find_programs
 
 MODEL = "tiny"

@@ -22,7 +22,8 @@ from typing import Any
 
 from deployments.catalog.catalog import load_catalog
 from deployments.catalog.entry import PROJECT_ROOT
-from deployments.jobs.records.jobs import GenerationSettings, JobPhase, JobRequest, ProgressReport
+from deployments.jobs.records.jobs import JobPhase, JobRequest, ProgressReport
+from deployments.parameters import GenerationSettings
 from deployments.settings.service import Settings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker

@@ -22,7 +22,8 @@ from deployments.catalog.loading import (
 from deployments.catalog.names import LoraName, PoolName
 from deployments.catalog.part import CatalogPart, Problem
 from deployments.catalog.replicas import Replicas
-from deployments.catalog.tasks import ControlNet, ControlTask, ImageTask, control_tasks_of, tasks_of
+from deployments.catalog.tasks import ControlNet, ImageTask, control_tasks_of, tasks_of
+from deployments.parameters import Task
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 BUILTIN_MODELS_VARIABLE = "CYBERIMAGE_BUILTIN_MODELS"
@@ -171,7 +172,7 @@ class ModelEntry(CatalogPart):
         return 2 * self.max_batch
 
     @property
-    def control_tasks(self) -> tuple[ControlTask, ...]:
+    def control_tasks(self) -> tuple[Task, ...]:
         """What a control image goes with; nothing where there is no ControlNet."""
         return () if self.controlnet is None else self.controlnet.tasks or ("text2image",)
 

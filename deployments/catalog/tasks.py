@@ -11,16 +11,16 @@ from pydantic import Field, model_validator
 
 from deployments.catalog.loading import HUB_ID, absolute_path, pickle_problem
 from deployments.catalog.part import CatalogPart
+from deployments.parameters import Task
 
 ImageTask = Literal["image2image", "inpaint"]
-ControlTask = Literal["text2image", "image2image", "inpaint"]
 
 
 class _Abilities(NamedTuple):
     """What the pipelines of a family do, from an image and with a ControlNet."""
 
     tasks: tuple[ImageTask, ...]
-    control_tasks: tuple[ControlTask, ...] = ("text2image",)
+    control_tasks: tuple[Task, ...] = ("text2image",)
 
 
 _BOTH: tuple[ImageTask, ...] = ("image2image", "inpaint")
@@ -47,7 +47,7 @@ class ControlNet(CatalogPart):
         default="huggingface", description="Where repo is: huggingface, or local, relative to the catalog file."
     )
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub; empty: its main branch.")
-    tasks: tuple[ControlTask, ...] | None = Field(
+    tasks: tuple[Task, ...] | None = Field(
         default=None,
         strict=False,
         description="What a control image goes with: text2image, image2image, inpaint; empty: found out likewise.",
@@ -75,7 +75,7 @@ def tasks_of(folder: Path) -> tuple[ImageTask, ...]:
     return FAMILIES.get(_pipeline_class(folder), _UNKNOWN).tasks
 
 
-def control_tasks_of(folder: Path, tasks: Sequence[ImageTask]) -> tuple[ControlTask, ...]:
+def control_tasks_of(folder: Path, tasks: Sequence[ImageTask]) -> tuple[Task, ...]:
     """What the pipeline of a local folder can do with a ControlNet; text-to-image where its family is not known.
 
     Args:

@@ -218,7 +218,7 @@ class Engine:
             return target(*args, **kwargs)
         if generation.request.on_stage is not None:
             generation.request.on_stage(stage_of(target).value)
-        loras = self._loras.within(module_of(target), lora_set(generation.request.loras))
+        loras = self._loras.within(module_of(target), lora_set(generation.request.settings.loras))
         try:
             call = read_call(target, owner, args, kwargs, loras) if generation.pauses else None
         except UngroupableError:
@@ -226,7 +226,7 @@ class Engine:
         if call is None:
             self._loras.activate(module_of(target), loras)
             return target(*args, **kwargs)
-        known = self._forwards.recall(call, alone=generation.request.deterministic)
+        known = self._forwards.recall(call, alone=generation.request.settings.deterministic)
         if known is not None:
             return known
         self._turns += 1

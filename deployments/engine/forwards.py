@@ -135,5 +135,5 @@ class Forwards:
 def _key_of(generation: Generation, index: int) -> Hashable:
     """Equal for images whose calls have the same result."""
     call = generation.waiting_call
-    key = None if call is None else encoding_key(call, alone=generation.request.deterministic)
+    key = None if call is None else encoding_key(call, alone=generation.request.settings.deterministic)
     return index if key is None else key

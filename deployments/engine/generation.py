@@ -66,7 +66,7 @@ class Generation:
     @property
     def steps_left(self) -> int:
         """Denoising steps still to do."""
-        return max(0, self.request.denoising_steps - self.steps_done)
+        return max(0, self.request.settings.denoising_steps - self.steps_done)
 
     @property
     def skipped_passes(self) -> int:
@@ -142,7 +142,7 @@ class _GenerationGreenlet(greenlet):
         request = self.generation.request
         if self._colours is None or latents is None or request.on_preview is None or step % request.preview_every:
             return
-        preview = self._colours.preview(shell, latents, request.width, request.height)
+        preview = self._colours.preview(shell, latents, request.settings.width, request.settings.height)
         if preview is not None:
             request.on_preview(step, preview)
 

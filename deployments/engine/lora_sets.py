@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from deployments.parameters import LoraChoice
 from deployments.pipelines.exceptions import UnsuitableRequestError
 from deployments.pipelines.lora import REQUEST_PREFIX
 
@@ -14,13 +15,13 @@ LoraSet = tuple[tuple[str, float], ...]
 """Names and scales, in the order of the names."""
 
 
-def lora_set(loras: Iterable[tuple[str, float]]) -> LoraSet:
+def lora_set(loras: Iterable[LoraChoice]) -> LoraSet:
     """LoRAs in a form that is equal for all who ask for the same; a scale of 0 is none.
 
     Args:
-        loras: Names and scales, in any order.
+        loras: In any order.
     """
-    return tuple(sorted((name, scale) for name, scale in loras if scale))
+    return tuple(sorted((lora.name, lora.scale) for lora in loras if lora.scale))
 
 
 class LoraSets:

@@ -163,7 +163,7 @@ class Policy:
         name = _name(first)
         cap = self._costs.cap(name, self._most_rows_of(agreeing))
         widths = [rows for rows in self.exact_widths.of(name) if rows >= _rows(first)]
-        exact = [generation for generation in agreeing if generation.request.deterministic]
+        exact = [generation for generation in agreeing if generation.request.settings.deterministic]
         if not exact or not widths or _rows(first) > self.exact_widths.rows:
             return self._group_freely(first, agreeing, cap)
         widest = max([rows for rows in widths if rows <= cap], default=widths[0])
@@ -172,9 +172,9 @@ class Policy:
 
     def _group_freely(self, first: Generation, agreeing: list[Generation], most_rows: int) -> Group:
         """A forward of any number of rows; for a deterministic image, only of its own."""
-        if first.request.deterministic:
+        if first.request.settings.deterministic:
             return Group([first])
-        return Group(_fill([other for other in agreeing if not other.request.deterministic], most_rows))
+        return Group(_fill([other for other in agreeing if not other.request.settings.deterministic], most_rows))
 
     def _agree(self, first: Generation, other: Generation) -> bool:
         mine, theirs = first.waiting_call, other.waiting_call

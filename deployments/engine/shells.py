@@ -35,9 +35,9 @@ def shell_for(pipeline: DiffusionPipeline, request: ImageRequest) -> DiffusionPi
         IncompatibleSchedulerError: If the model cannot use the request's scheduler.
         UnsuitableRequestError: If the model's family cannot do the task.
     """
-    shell = pipeline_for(_own_copy(pipeline, {}), request.task, request.inputs)
-    if request.scheduler is not None:
-        shell.scheduler = _scheduler_named(request.scheduler, shell)
+    shell = pipeline_for(_own_copy(pipeline, {}), request.settings.task, request.inputs)
+    if request.settings.scheduler is not None:
+        shell.scheduler = _scheduler_named(request.settings.scheduler, shell)
     return shell
 
 
@@ -52,23 +52,20 @@ def call_arguments(pipeline: DiffusionPipeline, request: ImageRequest, on_step: 
     Raises:
         UnknownInputError: If the request has an input that the pipeline does not know.
     """
-    known = call_parameters(pipeline)
+    known, settings = call_parameters(pipeline), request.settings
     wanted = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt or None,
-        "num_inference_steps": request.num_inference_steps,
-        "width": request.width,
-        "height": request.height,
-        "generator": torch.Generator("cpu").manual_seed(request.seed),
-        "max_sequence_length": request.max_sequence_length,
+        **settings.call_arguments,
+        "generator": torch.Generator("cpu").manual_seed(settings.seed_of(request.index)),
         "output_type": "np",
         **_guidance(known, request),
         **_step_callback(known, on_step),
     }
     arguments = {name: value for name, value in wanted.items() if name in known and value is not None}
-    if "intermediate_timesteps" in known and request.num_inference_steps != _STEPS_WITH_INTERMEDIATE:
+    if "intermediate_timesteps" in known and settings.num_inference_steps != _STEPS_WITH_INTERMEDIATE:
         arguments["intermediate_timesteps"] = None
-    return arguments | _inputs(pipeline, known, request.inputs)
+    return arguments | _inputs(pipeline, known, request)
 
 
 def changes_modules(pipeline: DiffusionPipeline) -> bool:
@@ -121,11 +118,11 @@ def _guidance(known: Mapping[str, inspect.Parameter], request: ImageRequest) -> 
     Where ``guidance_scale`` is for distilled models and has no default, ``true_cfg_scale`` is what others call
     guidance. It has an effect only together with a negative prompt, and a blank one stands for none.
     """
-    distilled = known.get("guidance_scale")
+    scale, distilled = request.settings.guidance_scale, known.get("guidance_scale")
     if "true_cfg_scale" not in known or (distilled is not None and distilled.default is not None):
-        return {"guidance_scale": request.guidance_scale}
-    blank = " " if request.guidance_scale > 1 else None
-    return {"true_cfg_scale": request.guidance_scale, "negative_prompt": request.negative_prompt or blank}
+        return {"guidance_scale": scale}
+    blank = " " if scale > 1 else None
+    return {"true_cfg_scale": scale, "negative_prompt": request.negative_prompt or blank}
 
 
 def _step_callback(known: Mapping[str, inspect.Parameter], on_step: StepWatcher) -> dict[str, Any]:
@@ -139,9 +136,11 @@ def _step_callback(known: Mapping[str, inspect.Parameter], on_step: StepWatcher)
 
 
 def _inputs(
-    pipeline: DiffusionPipeline, known: Mapping[str, inspect.Parameter], inputs: Mapping[str, Any]
+    pipeline: DiffusionPipeline, known: Mapping[str, inspect.Parameter], request: ImageRequest
 ) -> dict[str, Any]:
-    given = dict(inputs)
+    """What only the pipeline of the request's task takes."""
+    scales = {"strength": request.settings.strength, "controlnet_conditioning_scale": request.settings.control_scale}
+    given = {**request.inputs, **{name: scale for name, scale in scales.items() if scale is not None}}
     if "control_image" in given and "control_image" not in known and "image" not in given:
         given["image"] = given.pop("control_image")
     unknown = sorted(name for name in given if name not in known)

@@ -45,7 +45,7 @@ class StepCaches:
         Pipelines that call the denoiser several times a step, for the prompt and for its negative, do so in a fixed
         order: each place in the step has a memory of its own.
         """
-        threshold = generation.request.step_cache
+        threshold = generation.request.settings.step_cache
         module = module_of(call.target)
         if not threshold or module not in self._caches:
             return call

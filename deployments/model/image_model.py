@@ -26,10 +26,11 @@ from deployments.engine.engine import Engine
 from deployments.engine.generation import Generation
 from deployments.engine.previews import Preview
 from deployments.engine.request import ImageRequest
-from deployments.jobs.records.jobs import Claim, GenerationSettings, JobPhase, JobState, NewImage
+from deployments.jobs.records.jobs import Claim, JobPhase, JobState, NewImage
 from deployments.model.inputs import JobInputs, read_inputs
 from deployments.model.loading import controlnet_weights_of, load_model, lora_weights_of, weights_of
 from deployments.model.saving import save_image
+from deployments.parameters import GenerationSettings
 from deployments.pipelines.exceptions import EngineError, GenerationCancelledError, ModelLoadError
 from deployments.pipelines.loading import device_name, execution_device
 from deployments.pipelines.prompt_length import PromptLimit
@@ -238,20 +239,11 @@ class ImageModel:
             generation = engine.submit(
                 ImageRequest(
                     prompt=claim.request.prompt,
+                    settings=settings,
                     negative_prompt=claim.request.negative_prompt,
-                    num_inference_steps=settings.num_inference_steps,
-                    guidance_scale=settings.guidance_scale,
-                    width=settings.width,
-                    height=settings.height,
-                    seed=settings.seed_of(index),
-                    max_sequence_length=settings.max_sequence_length,
-                    task=inputs.task,
-                    inputs=inputs.arguments,
-                    loras=tuple((lora.name, lora.scale) for lora in settings.loras),
-                    scheduler=settings.scheduler,
-                    deterministic=settings.deterministic,
+                    index=index,
+                    inputs=inputs.pictures,
                     priority=claim.priority.urgency,
-                    step_cache=settings.step_cache,
                     on_preview=on_preview,
                     on_step=on_step,
                     on_stage=stages[index].note if current_tracer() is not None else None,

@@ -10,9 +10,9 @@ from typing import Any
 import PIL.Image
 
 from deployments.jobs.records.exceptions import UnknownPictureError
-from deployments.jobs.records.jobs import GenerationSettings, Picture
+from deployments.jobs.records.jobs import Picture
+from deployments.parameters import GenerationSettings
 from deployments.pipelines.exceptions import UnsuitableRequestError
-from deployments.pipelines.tasks import Task
 from deployments.storage.base import MissingObjectError, Storage
 from deployments.storage.image_file import UnreadableImageError, opened_image
 from deployments.tracker.job_tracker import JobTracker
@@ -23,13 +23,11 @@ class JobInputs:
     """What a job starts from besides its prompt.
 
     Attributes:
-        task: Which pipeline of the model's family makes it.
-        arguments: Of that pipeline's call, by its own names.
+        pictures: By the names that they have in the call of the task's pipeline.
         lineage: For the image's metadata: what it was made from.
     """
 
-    task: Task = "text2image"
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, PIL.Image.Image] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -46,18 +44,13 @@ async def read_inputs(tracker: JobTracker, storage: Storage, settings: Generatio
         StorageError: One of them could not be read; trying again may help.
     """
     records = {name: await _find(tracker, name, picture_id) for name, picture_id in settings.pictures.items()}
-    arguments: dict[str, Any] = {}
+    pictures = {}
     for name, record in records.items():
         content = await _read(storage, name, record)
         argument = "mask_image" if name == "mask" else name
-        arguments[argument] = await asyncio.to_thread(_prepare, name, content, settings)
-    if settings.strength is not None:
-        arguments["strength"] = settings.strength
-    if settings.control_scale is not None:
-        arguments["controlnet_conditioning_scale"] = settings.control_scale
+        pictures[argument] = await asyncio.to_thread(_prepare, name, content, settings)
     return JobInputs(
-        task="inpaint" if settings.mask else "image2image" if settings.image else "text2image",
-        arguments=arguments,
+        pictures=pictures,
         lineage={name: record.model_dump(include={"id", "kind", "sha256"}) for name, record in records.items()},
     )
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image as Picture
 
-from deployments.jobs.records.jobs import Claim, GenerationSettings, NewImage
+from deployments.jobs.records.jobs import Claim, NewImage
+from deployments.parameters import GenerationSettings
 from deployments.storage.base import Storage
 from deployments.storage.formats import FORMATS
 from deployments.storage.image_file import encode_image, image_id, image_key

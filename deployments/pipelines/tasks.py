@@ -6,14 +6,13 @@ import copy
 import inspect
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 from diffusers import DiffusionPipeline
 
+from deployments.parameters import Task
 from deployments.pipelines.exceptions import MissingInputError, UnknownTaskError, UnsuitableRequestError
-
-Task = Literal["text2image", "image2image", "inpaint"]
 
 _CLASS_INFIX: dict[Task, str] = {"text2image": "", "image2image": "Img2Img", "inpaint": "Inpaint"}
 _TASK_NAMES: dict[Task, str] = {"text2image": "text-to-image", "image2image": "image-to-image", "inpaint": "inpainting"}

@@ -7,7 +7,7 @@ import io
 
 import PIL.Image
 
-from deployments.jobs.records.jobs import GenerationSettings
+from deployments.parameters import GenerationSettings
 from deployments.storage.formats import FORMATS
 from deployments.storage.image_file import encode_image
 

@@ -10,7 +10,8 @@ from uuid import UUID
 from deployments.catalog.catalog import Catalog
 from deployments.catalog.entry import ModelEntry
 from deployments.jobs.records.exceptions import UnknownPictureError
-from deployments.jobs.records.jobs import LoraChoice, Picture
+from deployments.jobs.records.jobs import Picture
+from deployments.parameters import LoraChoice
 from deployments.tracker.job_tracker import JobTracker
 from serve.errors import InvalidRequestError
 from serve.protection.identity import Identity, require_own_picture

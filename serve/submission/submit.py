@@ -10,7 +10,8 @@ from uuid import UUID, uuid4, uuid5
 
 from deployments.catalog.catalog import Catalog, UnknownModelError
 from deployments.catalog.entry import ModelEntry
-from deployments.jobs.records.jobs import GenerationSettings, Job, JobRequest, PriorityClass
+from deployments.jobs.records.jobs import Job, JobRequest, PriorityClass
+from deployments.parameters import GenerationSettings
 from deployments.settings.service import WebhookSettings
 from deployments.storage.formats import DEFAULT_FORMAT, FORMATS, available_formats
 from deployments.telemetry.logs import about

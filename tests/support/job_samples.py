@@ -5,16 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from deployments.jobs.queue.limits import QueueLimits
-from deployments.jobs.records.jobs import (
-    Claim,
-    GenerationSettings,
-    JobPhase,
-    JobRequest,
-    JobState,
-    NewImage,
-    ProgressReport,
-)
+from deployments.jobs.records.jobs import Claim, JobPhase, JobRequest, JobState, NewImage, ProgressReport
 from deployments.jobs.store import JobStore
+from deployments.parameters import GenerationSettings
 
 LEASE = timedelta(seconds=60)
 LIMIT = QueueLimits(total=1000)

@@ -10,7 +10,6 @@ from diffusers import ControlNetModel, StableDiffusionPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from deployments.engine.request import ImageRequest
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 _RESNET = {
@@ -58,18 +57,6 @@ _VAE_RULES = [
     (r"conv_shortcut", "nin_shortcut"),
     (r"conv_norm_out", "norm_out"),
 ]
-
-
-def image_request(**changes: object) -> ImageRequest:
-    values: dict[str, object] = {
-        "prompt": "a red circle",
-        "num_inference_steps": 3,
-        "guidance_scale": 3.0,
-        "width": 16,
-        "height": 16,
-        "seed": 1,
-    }
-    return ImageRequest(**(values | changes))  # type: ignore[arg-type]
 
 
 def save_folder(folder: Path, pipeline: StableDiffusionPipeline | None = None) -> Path:

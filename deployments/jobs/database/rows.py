@@ -8,7 +8,8 @@ from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.database.tables import jobs
-from deployments.jobs.records.jobs import GenerationSettings, Image, Job, JobPhase, JobRequest, JobState, PriorityClass
+from deployments.jobs.records.jobs import Image, Job, JobPhase, JobRequest, JobState, PriorityClass
+from deployments.parameters import GenerationSettings
 
 
 def request_of(row: RowMapping) -> JobRequest:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.parameters import GenerationSettings
+
 
 class JobState(StrEnum):
     """Where a job stands. ``completed``, ``failed`` and ``cancelled`` are terminal and never change."""
@@ -65,70 +67,6 @@ class Record(BaseModel):
     """A frozen record that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LoraChoice(Record):
-    """A LoRA that a job uses."""
-
-    name: Annotated[str, Field(description="One of the model's.")]
-    scale: Annotated[float, Field(description="How strongly it works.")]
-
-
-class GenerationSettings(Record):
-    """Complete settings of a job: every default is already filled in."""
-
-    num_images: Annotated[int, Field(ge=1, description="Images to make.")]
-    num_inference_steps: Annotated[int, Field(ge=1, description="Denoising steps of each image.")]
-    guidance_scale: Annotated[float, Field(description="Classifier-free guidance scale.")]
-    width: Annotated[int, Field(ge=1, description="Pixels.")]
-    height: Annotated[int, Field(ge=1, description="Pixels.")]
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="Of the first image; image k has seed + k, modulo 2**63.")]
-    max_sequence_length: Annotated[int | None, Field(description="Prompt tokens, where the model takes a limit.")] = (
-        None
-    )
-
-    scheduler: Annotated[str | None, Field(description="A scheduler class; None for the model's own.")] = None
-    deterministic: Annotated[bool, Field(description="Whether the bytes must not depend on who else is served.")] = (
-        False
-    )
-    step_cache: Annotated[
-        float, Field(ge=0, description="Relative change below which a step skips most of the denoiser; 0: none does.")
-    ] = 0.0
-    output_format: Annotated[str, Field(description="Of the image files: png, webp, jpeg or avif.")] = "png"
-    quality: Annotated[int | None, Field(ge=1, le=100, description="Of a lossy format; None for its own.")] = None
-    metadata: Annotated[bool, Field(description="Whether the files carry the parameters that made them.")] = True
-
-    image: Annotated[str | None, Field(description="Id of the picture that it starts from: an input or an image.")] = (
-        None
-    )
-    mask: Annotated[str | None, Field(description="Id of the picture whose white parts are drawn anew.")] = None
-    strength: Annotated[
-        float | None, Field(gt=0, le=1, description="How much of `image` is drawn anew; 1: all of it.")
-    ] = None
-    control_image: Annotated[str | None, Field(description="Id of the picture that the ControlNet follows.")] = None
-    control_scale: Annotated[float | None, Field(description="How closely the ControlNet is followed.")] = None
-    loras: Annotated[tuple[LoraChoice, ...], Field(description="LoRAs at work besides those that always are.")] = ()
-
-    def seed_of(self, index: int) -> int:
-        """The seed of one image of the job."""
-        return (self.seed + index) % 2**63
-
-    @property
-    def denoising_steps(self) -> int:
-        """Steps that are really done for an image: one that starts from another skips the first ones."""
-        steps = self.num_inference_steps
-        return steps if self.strength is None else max(1, min(int(steps * self.strength), steps))
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all images together."""
-        return self.num_images * self.denoising_steps
-
-    @property
-    def pictures(self) -> dict[str, str]:
-        """Ids of the pictures that it needs, by the names of these fields."""
-        named = {"image": self.image, "mask": self.mask, "control_image": self.control_image}
-        return {name: picture_id for name, picture_id in named.items() if picture_id is not None}
 
 
 class JobRequest(Record):

@@ -11,7 +11,8 @@ from deployments.clock import iso_utc
 from deployments.jobs.queue.counts import StateCounts
 from deployments.jobs.queue.outbox import WebhookStatus
 from deployments.jobs.queue.views import JobView, ModelLoad
-from deployments.jobs.records.jobs import GenerationSettings, Image, Job, JobPhase, JobState, PriorityClass
+from deployments.jobs.records.jobs import Image, Job, JobPhase, JobState, PriorityClass
+from deployments.parameters import GenerationSettings
 from serve.submission.request import Body, Text
 
 Moment = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]

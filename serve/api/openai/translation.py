@@ -10,7 +10,8 @@ import PIL.ImageOps
 from fastapi import Request
 
 from deployments.jobs.queue.views import JobView
-from deployments.jobs.records.jobs import GenerationSettings, Job
+from deployments.jobs.records.jobs import Job
+from deployments.parameters import GenerationSettings
 from deployments.storage.picture import PictureError
 from serve.api.cyberimage.bodies import image_path
 from serve.api.openai.bodies import (

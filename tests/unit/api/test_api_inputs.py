@@ -10,7 +10,7 @@ import pytest
 from deployments.catalog.catalog import Catalog
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.limits import SizeLimits, StepLimits
-from deployments.jobs.records.jobs import LoraChoice
+from deployments.parameters import LoraChoice
 from tests.support.api_service import PROMPT, ApiService, api_service, sentence
 
 SMALL = SizeLimits(default_width=64, default_height=64, multiple_of=8, minimum=16, maximum=128, max_pixels=128 * 96)

@@ -1,6 +1,7 @@
 """Whatever family a model is of, images made in company are those that its stock pipeline makes alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from deployments.engine.engine import Engine
 from deployments.engine.generation import Generation, draw_image
 from deployments.engine.request import ImageRequest
 from deployments.engine.statistics import EngineStatistics
+from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines.families import FAMILIES, Family
 
 TOLERANCE = 1e-4
@@ -34,7 +36,7 @@ def eight_requests(family: Family, pipeline: DiffusionPipeline) -> list[ImageReq
     schedulers = (None, *family.schedulers)
     prompts = ["a red circle", "ring", "a large blue star on a white background, and a small one", "an elephant"]
     return [
-        ImageRequest(
+        image_request(
             prompt=prompts[index % 4],
             negative_prompt=("", "green", "an ugly cat")[index % 3],
             num_inference_steps=(9, 3, 5, 2, 7, 4, 6, 2)[index],
@@ -70,7 +72,7 @@ def draw_in_company(
 
 
 def _watched(request: ImageRequest, on_step) -> ImageRequest:
-    return ImageRequest(**(vars(request) | {"on_step": on_step}))
+    return replace(request, on_step=on_step)
 
 
 def assert_company_changes_nothing(pipeline: DiffusionPipeline, requests: Sequence[ImageRequest]) -> EngineStatistics:

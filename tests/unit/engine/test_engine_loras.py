@@ -12,13 +12,15 @@ from deployments.engine.engine import Engine
 from deployments.engine.generation import draw_image
 from deployments.engine.lora_sets import LoraSets, lora_set
 from deployments.engine.request import ImageRequest
+from deployments.parameters import LoraChoice
 from deployments.pipelines.controlnet import ControlNetSource
 from deployments.pipelines.exceptions import UnsuitableRequestError
 from deployments.pipelines.loading import PipelineSource, load_pipeline
 from deployments.pipelines.lora import LoraWeights
 from deployments.pipelines.tuning import Tuning
 from tests.support.forward_costs import FixedCosts
-from tests.support.loading_samples import image_request, save_controlnet, save_folder, save_lora
+from tests.support.image_requests import image_request
+from tests.support.loading_samples import save_controlnet, save_folder, save_lora
 from tests.unit.engine.test_engine_families import TOLERANCE, WAIT, draw_in_company
 from tests.unit.pipelines.test_engine_tasks import left_half, picture
 
@@ -44,17 +46,21 @@ def loaded_for_requests(folder: Path, **more: object) -> DiffusionPipeline:
     return load(folder, Tuning(request_loras=loras, **more))
 
 
+def with_loras(request: ImageRequest, *loras: LoraChoice) -> ImageRequest:
+    return replace(request, settings=request.settings.model_copy(update={"loras": loras}))
+
+
 def stock_run(folder: Path, request: ImageRequest, always: tuple[tuple[str, float], ...] = ()) -> np.ndarray:
     """The picture of a pipeline that has the request's LoRAs and nothing else, in the library's own words."""
     pipeline = load(folder)
-    loras = [*request.loras, *always]
+    loras = [*((lora.name, lora.scale) for lora in request.settings.loras), *always]
     for number, (name, _) in enumerate(loras):
         pipeline.load_lora_weights(str(folder / name), adapter_name=f"{name}{number}")
     if loras:
         names = [f"{name}{number}" for number, (name, _) in enumerate(loras)]
         pipeline.set_adapters(names, [scale for _, scale in loras])
     with torch.inference_mode():
-        return draw_image(pipeline, replace(request, loras=()))
+        return draw_image(pipeline, with_loras(request))
 
 
 def test_requests_of_all_kinds_in_one_engine_equal_their_stock_runs(folder):
@@ -66,21 +72,23 @@ def test_requests_of_all_kinds_in_one_engine_equal_their_stock_runs(folder):
         image_request(seed=4, num_inference_steps=5, loras=(("ink", 0.3),), guidance_scale=1.0),
         image_request(seed=5, num_inference_steps=5, loras=(("gold", 0.1), ("ink", 0.2)), prompt="ring"),
         image_request(seed=6, num_inference_steps=5, loras=(("ink", 0.2), ("gold", 0.1)), negative_prompt="green"),
-        image_request(seed=7, inputs={"control_image": control, "controlnet_conditioning_scale": 0.5}),
+        image_request(seed=7, inputs={"control_image": control}, control_scale=0.5),
         image_request(seed=8, inputs={"control_image": control}, loras=(("gold", 0.2),)),
-        image_request(seed=9, num_inference_steps=6, task="image2image", inputs={"image": start, "strength": 0.7}),
+        image_request(seed=9, num_inference_steps=6, task="image2image", inputs={"image": start}, strength=0.7),
         image_request(
             seed=10,
             num_inference_steps=6,
             task="inpaint",
-            inputs={"image": start, "mask_image": left_half(), "strength": 0.8},
+            inputs={"image": start, "mask_image": left_half()},
+            strength=0.8,
             loras=(("ink", 0.3),),
         ),
         image_request(
             seed=11,
             num_inference_steps=6,
             task="image2image",
-            inputs={"image": start, "control_image": control, "strength": 0.9},
+            inputs={"image": start, "control_image": control},
+            strength=0.9,
             loras=(("ink", 0.3),),
         ),
     ]
@@ -90,7 +98,7 @@ def test_requests_of_all_kinds_in_one_engine_equal_their_stock_runs(folder):
     ]
 
     plain = stock_run(folder, requests[0])
-    assert np.abs(plain - stock_run(folder, replace(requests[0], loras=(("ink", 0.3),)))).max() > 1e-2
+    assert np.abs(plain - stock_run(folder, with_loras(requests[0], LoraChoice(name="ink", scale=0.3)))).max() > 1e-2
     assert len(differences) == len(requests)
     assert max(differences) <= TOLERANCE, differences
     assert len({each.tobytes() for each in together}) == len(requests)
@@ -139,18 +147,18 @@ class TestSwitching:
     def test_touches_no_layer_where_the_set_is_the_same(self, folder):
         pipeline = loaded_for_requests(folder)
         sets = LoraSets(pipeline.components)
-        chosen = sets.within(pipeline.unet, lora_set([("ink", 0.3)]))
+        chosen = sets.within(pipeline.unet, lora_set([LoraChoice(name="ink", scale=0.3)]))
         sets.activate(pipeline.unet, chosen)
         layers = [layer for layer in pipeline.unet.modules() if hasattr(layer, "set_scale")]
         assert layers
         for layer in layers:
             layer.set_scale = lambda *_: pytest.fail("a layer was switched")
-        sets.activate(pipeline.unet, sets.within(pipeline.unet, lora_set([("ink", 0.3)])))
+        sets.activate(pipeline.unet, sets.within(pipeline.unet, lora_set([LoraChoice(name="ink", scale=0.3)])))
 
     def test_a_module_is_asked_for_its_own_only(self, folder):
         pipeline = loaded_for_requests(folder)
         sets = LoraSets(pipeline.components)
-        asked = lora_set([("ink", 0.3), ("gold", 0.2)])
+        asked = lora_set([LoraChoice(name="ink", scale=0.3), LoraChoice(name="gold", scale=0.2)])
         assert sets.within(pipeline.unet, asked) == (("gold", 0.2), ("ink", 0.3))
         assert sets.within(pipeline.text_encoder, asked) == (("gold", 0.2),)
         assert sets.within(pipeline.vae, asked) == ()

@@ -7,8 +7,8 @@ from deployments.engine.costs import name_of
 from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call, read_call
 from deployments.engine.policy import CLASS_HEAD_START_SECONDS, MOST_LOST, Group, Policy
-from deployments.engine.request import ImageRequest
 from tests.support.forward_costs import FixedCosts
+from tests.support.image_requests import image_request
 
 
 class Denoiser(torch.nn.Module):
@@ -41,7 +41,7 @@ def encode_call() -> Call:
 
 
 def generation(steps: int = 10, call: Call | None = None, arrival: float = 0.0, **changes) -> Generation:
-    made = Generation(ImageRequest("a ring", steps, 3.0, 64, 64, 1, **changes))
+    made = Generation(image_request("a ring", num_inference_steps=steps, width=64, height=64, **changes))
     made.waiting_call = call or step_call()
     made.arrival = arrival
     return made

@@ -10,6 +10,7 @@ from deployments.engine.previews import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.pipelines.loading import PipelineSource, load_pipeline
 from tests.support.forward_costs import FixedCosts
+from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 WAIT = 120
@@ -17,7 +18,7 @@ WAIT = 120
 
 def request(**changes) -> ImageRequest:
     values = {"prompt": "a ring", "num_inference_steps": 7, "guidance_scale": 3.0, "width": 16, "height": 24, "seed": 1}
-    return ImageRequest(**(values | changes))
+    return image_request(**(values | changes))
 
 
 def draw(pipeline, wanted: ImageRequest) -> np.ndarray:

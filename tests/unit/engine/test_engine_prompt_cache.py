@@ -11,6 +11,7 @@ from deployments.engine.engine import Engine
 from deployments.engine.generation import draw_image
 from deployments.engine.request import ImageRequest
 from tests.support.forward_costs import FixedCosts
+from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 WAIT = 120
@@ -18,7 +19,7 @@ WAIT = 120
 
 def request(**changes) -> ImageRequest:
     values = {"prompt": "a ring", "num_inference_steps": 2, "guidance_scale": 3.0, "width": 16, "height": 16, "seed": 1}
-    return ImageRequest(**(values | changes))
+    return image_request(**(values | changes))
 
 
 @pytest.fixture

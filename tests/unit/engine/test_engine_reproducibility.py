@@ -13,6 +13,7 @@ from deployments.engine.grouping import read_call
 from deployments.engine.request import ImageRequest
 from deployments.pipelines.exceptions import GenerationCancelledError
 from tests.support.forward_costs import FixedCosts
+from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 WAIT = 120
@@ -29,7 +30,7 @@ def request(index: int, **changes) -> ImageRequest:
         "height": chance.choice((16, 24)),
         "seed": index,
     }
-    return ImageRequest(**(values | changes))
+    return image_request(**(values | changes))
 
 
 def test_the_same_bytes_alone_and_in_a_changing_crowd():

@@ -12,6 +12,7 @@ from deployments.engine.generation import Generation, draw_image
 from deployments.engine.request import ImageRequest
 from deployments.pipelines.exceptions import EngineStoppedError, GenerationCancelledError
 from tests.support.forward_costs import FixedCosts
+from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 TOLERANCE = 1e-4
@@ -27,7 +28,7 @@ def request(**changes) -> ImageRequest:
         "height": 16,
         "seed": 1,
     }
-    return ImageRequest(**(values | changes))
+    return image_request(**(values | changes))
 
 
 SIX_DIFFERENT = [

@@ -13,6 +13,7 @@ from deployments.engine.request import ImageRequest
 from deployments.engine.step_cache import CachedPass, Passenger, StepCache
 from deployments.pipelines.exceptions import ModelLoadError
 from tests.support.forward_costs import FixedCosts
+from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 WAIT = 120
@@ -224,7 +225,7 @@ def test_a_module_without_blocks_is_refused():
 class TestInTheEngine:
     def request(self, **changes) -> ImageRequest:
         values = {"prompt": "a ring", "num_inference_steps": 12, "guidance_scale": 3.0, "width": 16, "height": 16}
-        return ImageRequest(**(values | {"seed": 1} | changes))
+        return image_request(**(values | {"seed": 1} | changes))
 
     def engine(self, **changes) -> Engine:
         return Engine(tiny_stable_diffusion(), max_batch=8, costs=FixedCosts(), has_step_cache=True, **changes)

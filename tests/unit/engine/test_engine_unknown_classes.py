@@ -6,7 +6,7 @@ import diffusers
 import pytest
 
 import deployments.engine
-from deployments.engine.request import ImageRequest
+from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline
 from tests.unit.engine.test_engine_families import assert_company_changes_nothing
 
@@ -22,7 +22,7 @@ def test_nothing_in_the_engine_names_the_class_or_its_family(class_name):
 @pytest.mark.parametrize("class_name", UNKNOWN)
 def test_its_images_in_company_are_those_of_its_stock_runs(class_name):
     requests = [
-        ImageRequest(
+        image_request(
             prompt=prompt,
             negative_prompt=negative_prompt,
             num_inference_steps=steps,
@@ -44,7 +44,7 @@ def test_its_images_in_company_are_those_of_its_stock_runs(class_name):
 
 def test_a_pipeline_that_changes_the_shared_modules_runs_by_itself():
     requests = [
-        ImageRequest("a red circle", num_inference_steps=steps, guidance_scale=3.0, width=16, height=16, seed=steps)
+        image_request("a red circle", num_inference_steps=steps, guidance_scale=3.0, width=16, height=16, seed=steps)
         for steps in (6, 3, 4)
     ]
     statistics = assert_company_changes_nothing(tiny_pipeline(diffusers.StableDiffusionPAGPipeline), requests)

@@ -12,18 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from deployments.jobs.queue.limits import QueueLimits
 from deployments.jobs.records.exceptions import JobStateError, QueueFullError, UnknownJobError
-from deployments.jobs.records.jobs import (
-    GenerationSettings,
-    Job,
-    JobPhase,
-    JobRequest,
-    JobState,
-    NewImage,
-    PriorityClass,
-    ProgressReport,
-)
+from deployments.jobs.records.jobs import Job, JobPhase, JobRequest, JobState, NewImage, PriorityClass, ProgressReport
 from deployments.jobs.store import JobStore
 from deployments.jobs.transaction.backoff import Backoff
+from deployments.parameters import GenerationSettings
 
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3

@@ -17,7 +17,8 @@ from deployments.jobs.records.jobs import Image, Job, JobState
 from deployments.model.image_model import ImageModel
 from deployments.model.loading import load_model
 from tests.support.api_service import ApiService, api_service
-from tests.support.loading_samples import image_request, save_controlnet, save_folder, save_lora
+from tests.support.image_requests import image_request
+from tests.support.loading_samples import save_controlnet, save_folder, save_lora
 
 CATALOG = """
 models:
@@ -81,7 +82,7 @@ def stock(catalog: Catalog, **changes: Any) -> np.ndarray:
 async def test_image_to_image_does_its_share_of_the_steps_and_tells_its_origin(service, model, catalog):
     start = await sent(service, CIRCLE)
     job, (image,) = await made(service, model, image=start, settings={"strength": 0.5})
-    expected = stock(catalog, task="image2image", inputs={"image": CIRCLE, "strength": 0.5}, width=32, height=32)
+    expected = stock(catalog, task="image2image", inputs={"image": CIRCLE}, strength=0.5, width=32, height=32)
 
     assert job.state is JobState.COMPLETED, job.message
     assert job.step == job.total_steps == 3
@@ -115,14 +116,11 @@ async def test_a_picture_of_another_size_is_resized_and_a_mask_keeps_the_rest(se
         service, model, image=start, mask=cover, settings={"width": 16, "height": 16, "strength": 0.8}
     )
     lanczos = PIL.Image.Resampling.LANCZOS
-    inputs = {
-        "image": large.resize((16, 16), lanczos),
-        "mask_image": mask.resize((16, 16), lanczos),
-        "strength": 0.8,
-    }
+    inputs = {"image": large.resize((16, 16), lanczos), "mask_image": mask.resize((16, 16), lanczos)}
+    expected = stock(catalog, task="inpaint", inputs=inputs, strength=0.8)
 
     assert job.state is JobState.COMPLETED, job.message
-    assert np.abs(await pixels(service, image) - stock(catalog, task="inpaint", inputs=inputs)).max() <= 1
+    assert np.abs(await pixels(service, image) - expected).max() <= 1
 
 
 async def test_a_control_image_and_a_lora_change_the_picture_and_are_told(service, model, catalog):

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from deployments.catalog.entry import ModelEntry
-from deployments.jobs.records.jobs import GenerationSettings, Image, Job, JobRequest, JobState
+from deployments.jobs.records.jobs import Image, Job, JobRequest, JobState
 from deployments.model import image_model
 from deployments.model.image_model import ImageModel
+from deployments.parameters import GenerationSettings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker
 from tests.support.loading_samples import save_folder

@@ -11,8 +11,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deployments.jobs.records.jobs import Claim, GenerationSettings, JobRequest
+from deployments.jobs.records.jobs import Claim, JobRequest
 from deployments.model.saving import save_image
+from deployments.parameters import GenerationSettings
 from deployments.storage.base import StorageError
 from deployments.storage.formats import FORMATS, available_formats
 from deployments.storage.image_file import image_id, read_metadata

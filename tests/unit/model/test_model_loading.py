@@ -15,7 +15,8 @@ from deployments.engine.generation import draw_image
 from deployments.model.loading import controlnet_weights_of, load_model, lora_weights_of, weights_of
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.tasks import can_do, families
-from tests.support.loading_samples import image_request, save_controlnet, save_folder, save_lora, save_single_file
+from tests.support.image_requests import image_request
+from tests.support.loading_samples import save_controlnet, save_folder, save_lora, save_single_file
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
 
 TASKS = ("text2image", "image2image", "inpaint")

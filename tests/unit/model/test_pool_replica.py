@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from deployments.catalog.catalog import Catalog
-from deployments.jobs.records.jobs import GenerationSettings, Job, JobPhase, JobRequest, JobState
+from deployments.jobs.records.jobs import Job, JobPhase, JobRequest, JobState
+from deployments.parameters import GenerationSettings
 from deployments.pipelines.loading import PipelineSource, load_pipeline
 from deployments.pipelines.weights import Weights
 from deployments.pools import parked_model

@@ -18,6 +18,7 @@ from deployments.pipelines.exceptions import (
     UnknownTaskError,
     UnsuitableRequestError,
 )
+from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline
 from tests.unit.engine.test_engine_families import WAIT, assert_company_changes_nothing
 
@@ -44,7 +45,7 @@ def request(**changes) -> ImageRequest:
         "seed": 1,
         "max_sequence_length": 24,
     }
-    return ImageRequest(**(values | changes))
+    return image_request(**(values | changes))
 
 
 def controlled_pipeline() -> DiffusionPipeline:
@@ -62,9 +63,9 @@ class TestAgreement:
             tiny_pipeline(getattr(diffusers, class_name)),
             [
                 request(num_inference_steps=9),
-                request(seed=2, task="image2image", inputs={"image": image, "strength": 0.7}),
-                request(seed=3, prompt="ring", task="image2image", inputs={"image": other, "strength": 0.5}),
-                request(seed=4, task="inpaint", inputs={"image": image, "mask_image": left_half(), "strength": 0.8}),
+                request(seed=2, task="image2image", inputs={"image": image}, strength=0.7),
+                request(seed=3, prompt="ring", task="image2image", inputs={"image": other}, strength=0.5),
+                request(seed=4, task="inpaint", inputs={"image": image, "mask_image": left_half()}, strength=0.8),
                 request(seed=5, prompt="", task="inpaint", inputs={"image": other, "mask_image": left_half()}),
                 request(seed=6, guidance_scale=1.0),
             ],
@@ -77,7 +78,7 @@ class TestAgreement:
             [
                 request(num_inference_steps=9),
                 request(seed=2, inputs={"image": picture(1)}),
-                request(seed=3, inputs={"control_image": picture(2), "controlnet_conditioning_scale": 0.5}),
+                request(seed=3, inputs={"control_image": picture(2)}, control_scale=0.5),
                 request(seed=4, task="image2image", inputs={"image": picture(3), "control_image": picture(2)}),
                 request(seed=5, task="image2image", inputs={"image": picture(3)}),
                 request(seed=6, prompt="ring"),
@@ -119,9 +120,9 @@ class TestSharing:
     def test_a_model_whose_latents_have_other_channels_than_most_inpaints_too(self):
         latents = {"in_channels": 6, "out_channels": 6}
         pipeline = tiny_pipeline(diffusers.StableDiffusionPipeline, {"unet": latents, "vae": {"latent_channels": 6}})
-        inputs = {"image": picture(1), "mask_image": left_half(), "strength": 0.8}
+        inputs = {"image": picture(1), "mask_image": left_half()}
         statistics = assert_company_changes_nothing(
-            pipeline, [request(num_inference_steps=9), request(seed=2, task="inpaint", inputs=inputs)]
+            pipeline, [request(num_inference_steps=9), request(seed=2, task="inpaint", inputs=inputs, strength=0.8)]
         )
         assert ("UNet2DConditionModel", 2) in statistics.forwards
         assert pipeline.unet.config.in_channels == 6

@@ -14,7 +14,8 @@ from deployments.pipelines.lora import LoraWeights
 from deployments.pipelines.quantization import WeightQuantization
 from deployments.pipelines.tuning import Tuning
 from deployments.pipelines.weights import Weights
-from tests.support.loading_samples import image_request, save_folder, save_lora
+from tests.support.image_requests import image_request
+from tests.support.loading_samples import save_folder, save_lora
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 from tests.unit.pipelines.test_loading_quantization import write_gguf
 

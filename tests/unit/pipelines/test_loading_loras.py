@@ -15,7 +15,8 @@ from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.lora import LoraWeights, add_loras
 from deployments.pipelines.tuning import Tuning, tune_pipeline
 from tests.support.forward_costs import FixedCosts
-from tests.support.loading_samples import image_request, save_lora
+from tests.support.image_requests import image_request
+from tests.support.loading_samples import save_lora
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
 
 WAIT = 120

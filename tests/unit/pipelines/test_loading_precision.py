@@ -9,6 +9,7 @@ from deployments.engine.generation import draw_image
 from deployments.engine.request import ImageRequest
 from deployments.pipelines.precision import keep_autoencoder_precise
 from tests.support.forward_costs import FixedCosts
+from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 from tests.support.tiny_pipelines.assembly import tiny_pipeline
 
@@ -23,7 +24,7 @@ def tiny_xl() -> diffusers.DiffusionPipeline:
 
 
 def request(seed: int, steps: int) -> ImageRequest:
-    return ImageRequest("a ring", steps, 3.0, 16, 16, seed)
+    return image_request("a ring", num_inference_steps=steps, seed=seed)
 
 
 def test_images_in_company_are_those_of_the_stock_pipeline_which_moves_it():

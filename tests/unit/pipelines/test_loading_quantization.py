@@ -15,7 +15,8 @@ from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.loading import PipelineSource, load_pipeline
 from deployments.pipelines.quantization import WeightQuantization, quantization_arguments
-from tests.support.loading_samples import image_request, save_folder
+from tests.support.image_requests import image_request
+from tests.support.loading_samples import save_folder
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 INDEX = {

@@ -10,7 +10,8 @@ import torch
 from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.loading import PipelineSource, load_pipeline, weights_fingerprint
-from tests.support.loading_samples import image_request, save_folder, save_single_file
+from tests.support.image_requests import image_request
+from tests.support.loading_samples import save_folder, save_single_file
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 

@@ -13,7 +13,7 @@ from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.offload import offload_groups, offload_modules
 from deployments.pipelines.tuning import Tuning, choose_attention, tune_pipeline
 from tests.support.forward_costs import FixedCosts
-from tests.support.loading_samples import image_request
+from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
 
 WAIT = 120
@@ -57,7 +57,7 @@ def assert_engine_agrees(pipeline) -> None:
                 assert np.abs(picture - alone).max() <= TOLERANCE
     finally:
         engine.stop(WAIT)
-    steps = sum(request.num_inference_steps for request in requests)
+    steps = sum(request.settings.num_inference_steps for request in requests)
     forwards = engine.statistics.forwards
     assert sum(width * count for (name, width), count in forwards.items() if name.startswith("UNet2D")) >= 2 * steps
     assert max(width for (name, width), _ in forwards.items() if name.startswith("UNet2D")) > 1

@@ -11,7 +11,7 @@ from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.long_prompts import encode_long_prompts
 from deployments.pipelines.tuning import Tuning, tune_pipeline
 from tests.support.forward_costs import FixedCosts
-from tests.support.loading_samples import image_request
+from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
 
 WAIT = 120
@@ -78,7 +78,7 @@ def test_an_engine_draws_long_and_short_prompts_as_they_are_alone(pipeline):
 def test_image_to_image_reads_long_prompts_too(pipeline):
     start = torch.linspace(0, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
     requests = [
-        image_request(prompt=LONG + end, task="image2image", inputs={"image": start, "strength": 0.9})
+        image_request(prompt=LONG + end, task="image2image", inputs={"image": start}, strength=0.9)
         for end in ("", "a green star")
     ]
     one, two = (draw_image(pipeline, request) for request in requests)

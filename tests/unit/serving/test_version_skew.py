@@ -8,7 +8,8 @@ from pydantic import create_model
 from ray.exceptions import RayActorError
 
 from deployments.jobs.database import rows
-from deployments.jobs.records.jobs import GenerationSettings, LoraChoice, Record
+from deployments.jobs.records.jobs import Record
+from deployments.parameters import GenerationSettings, LoraChoice
 from deployments.tracker.remote import TrackerUnavailableError, UnknownTrackerError, remote_tracker
 from tests.support.job_samples import LEASE, LIMIT, request
 

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from deployments.jobs.records.exceptions import QueueFullError, StoreUnavailableError
-from deployments.jobs.records.jobs import GenerationSettings, JobPhase, JobRequest, JobState, ProgressReport
+from deployments.jobs.records.jobs import JobPhase, JobRequest, JobState, ProgressReport
 from deployments.jobs.store import JobStore
+from deployments.parameters import GenerationSettings
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.settings import TrackerSettings, fingerprint
 from tests.support.following import LONG, news_of
