@@ -8,10 +8,12 @@ import hmac
 import json
 import logging
 import random
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import cache
 
 import httpx
 
@@ -87,6 +89,7 @@ class Courier:
         # other hosts of its address, under the first one's certificate.
         self._http = httpx.AsyncClient(
             transport=transport,
+            verify=_certificates(),
             trust_env=False,
             follow_redirects=False,
             timeout=settings.timeout_seconds,
@@ -178,3 +181,9 @@ class Courier:
         # Half of it is left to chance, so that calls which failed together do not come back together.
         pause = min(doubled, LONGEST_PAUSE_SECONDS) * random.uniform(0.75, 1.25)  # noqa: S311 # nosec B311
         await self._store.deliveries.failed(delivery, reason, None if last else timedelta(seconds=pause))
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The authorities that receivers' certificates are checked with: read once in a process, as it takes a while."""
+    return httpx.create_ssl_context(trust_env=False)

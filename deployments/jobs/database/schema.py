@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -53,8 +54,14 @@ def _config() -> Config:
     return config
 
 
+@cache
+def _migrations() -> ScriptDirectory:
+    """It compiles and runs every migration's file."""
+    return ScriptDirectory.from_config(_config())
+
+
 def _is_current(connection: Connection, name: str) -> bool:
-    script = ScriptDirectory.from_config(_config())
+    script = _migrations()
     found = MigrationContext.configure(connection).get_current_heads()
     for revision in found:
         try:
