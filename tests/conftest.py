@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -15,6 +17,13 @@ from tests.support.s3_server import OtherServer, S3Server
 from tests.support.service import APP_NAME, Service, free_port
 
 LEASE_SECONDS = 5.0
+MEMORY_DISK, ENOUGH_BYTES = Path("/dev/shm"), 2 << 30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the tests' folders into memory where there is room: on a disk, all that is committed or stored is flushed."""
+    if MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free > ENOUGH_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
 
 
 @pytest.fixture(scope="session")
