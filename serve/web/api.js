@@ -1,10 +1,10 @@
-/** The service's HTTP interface, and whether it can be reached. */
+/** The service's HTTP interface, and whether the service can be reached. */
 
 import { recallApiKey } from "./storage.js";
 
 const REQUEST_MS = 20_000;
 
-/** The service said no; the message is its own sentence. */
+/** The service refused a request; the message is its own sentence. */
 export class Refusal extends Error {
   isTold = true;
 
@@ -61,7 +61,7 @@ export const enrichPrompt = (prompt, style) => send("POST", "api/enrich", style 
 export const imageAddress = (id) => at`api/image/${id}`;
 export const thumbnailAddress = (id, size) => at`api/image/${id}/thumbnail?size=${size}`;
 
-/** Keeps a picture that jobs start from. */
+/** Uploads a picture that jobs can start from. */
 export const uploadInput = (file) =>
   request("POST", "api/inputs", { body: file, headers: { "Content-Type": file.type || "image/png" } });
 
@@ -72,7 +72,7 @@ export const submitJob = (job, key) => send("POST", "api/generate", job, { "Idem
 export const openEvents = (signal) =>
   fetch("api/events?previews=true", { headers: { Accept: "text/event-stream", ...authorization() }, signal });
 
-/** The bytes of something that may need the API key. */
+/** Fetches bytes, with the API key where there is one. */
 export async function fetchBlob(path, options = {}) {
   const response = await fetch(path, { ...options, headers: { ...authorization(), ...options.headers } });
   if (!response.ok) throw new Refusal(sentence(readJson(await response.text()), response), response.status);
@@ -110,15 +110,13 @@ async function request(method, path, { headers = {}, body, signal } = {}) {
     text = await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
-    setLost(true);
-    throw new ConnectionLost("No answer from the service; it is asked again as soon as it can be reached.");
+    throw lost();
   }
   const answer = readJson(text);
   // A proxy in front of a service that is down or starting answers in its place, without the service's words; Ray
   // Serve's own says 404 until the service is there.
   if ((response.status === 404 || response.status >= 502) && !answer?.message) {
-    setLost(true);
-    throw new ConnectionLost("No answer from the service; it is asked again as soon as it can be reached.");
+    throw lost();
   }
   setLost(false);
   if (response.status === 401) connection.dispatchEvent(new Event("unauthorized"));
@@ -133,10 +131,15 @@ function sentence(answer, response) {
     : `The service answered ${response.status} ${response.statusText}`.trim();
 }
 
-function setLost(lost) {
-  if (lost === isLost) return;
-  isLost = lost;
-  connection.dispatchEvent(new Event(lost ? "lost" : "back"));
+function lost() {
+  setLost(true);
+  return new ConnectionLost("No answer from the service; it is asked again as soon as it can be reached.");
+}
+
+function setLost(isNow) {
+  if (isNow === isLost) return;
+  isLost = isNow;
+  connection.dispatchEvent(new Event(isNow ? "lost" : "back"));
 }
 
 /**

@@ -1,4 +1,4 @@
-/** A card: one job on the page. Words of people and of the service enter it as text only. */
+/** A card: one job on the page. Texts of users and of the service become text nodes only, never HTML. */
 
 import { imageAddress } from "./api.js";
 import { factList } from "./dom.js";
@@ -101,7 +101,7 @@ export class Card {
     );
   }
 
-  /** What the newest picture is becoming, in the first empty frame. It is put in once it is there, so nothing flickers. */
+  /** Shows a preview of the newest picture in the first empty frame, once it has loaded, so nothing flickers. */
   #showPreview({ status, preview, progress = {} }) {
     if (status !== "processing" || !preview) return;
     const isData = preview.startsWith("data:image/");
@@ -161,7 +161,7 @@ export class Card {
     return figure;
   }
 
-  /** Where an image does not tell its seed, it follows from the job's: image k has seed + k. */
+  /** The seed of an image; without one in its record it follows from the job's: image k has seed + k. */
   #seedOf(image, place) {
     const own = image.metadata?.settings?.seed ?? image.metadata?.seed;
     if (own !== undefined && own !== null) return String(own);
@@ -190,7 +190,7 @@ export class Card {
   }
 }
 
-/** A link keeps what browsers do with it under other buttons and keys. */
+/** Handles a plain click; with a modifier key the link does what browsers do. */
 function onPlainClick(link, listener) {
   link.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -199,7 +199,7 @@ function onPlainClick(link, listener) {
   });
 }
 
-/** What is done, and of how much: seconds of the model's load, or steps. */
+/** Progress as a pair, what is done and the whole: seconds of the model's load, or steps. */
 function howFar({ progress = {}, loading }) {
   if (progress.loading_model) return [loading?.seconds ?? 0, loading?.usual_seconds ?? 0];
   return [progress.step, progress.total_steps];

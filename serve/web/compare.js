@@ -1,20 +1,16 @@
-/** Two images side by side, and in what their parameters differ. */
+/** Two images side by side, with the parameters that differ marked. */
 
 import { imageAddress } from "./api.js";
-import { h, iconButton } from "./dom.js";
+import { h, openDialog } from "./dom.js";
 import { showPicture } from "./pictures.js";
 import { parameters } from "./viewer.js";
 
 /** Shows two images of the gallery. */
 export function compare(first, second) {
-  const dialog = h(
-    "dialog",
-    { class: "compare", "aria-labelledby": "compare-title", on: { close: () => dialog.remove() } },
-    h("header", {}, h("h2", { id: "compare-title" }, "Compare"), iconButton("close", "Close", () => dialog.close())),
+  openDialog(
+    { class: "compare", titleId: "compare-title", title: "Compare" },
     h("div", { class: "compared", tabIndex: 0, role: "region", "aria-label": "Both images" }, sides(first, second)),
   );
-  document.body.append(dialog);
-  dialog.showModal();
 }
 
 function sides(...images) {

@@ -1,4 +1,4 @@
-/** Elements by hand. Words of people and of the service enter them as text only. */
+/** Builds elements. Texts of users and of the service become text nodes only, never HTML. */
 
 /**
  * Makes an element.
@@ -20,6 +20,9 @@ export function h(tag, { on = {}, dataset = {}, ...properties } = {}, ...childre
   return element;
 }
 
+/** An element of index.html by its id: a field of the form, or another part of the page. */
+export const field = (id) => document.getElementById(id);
+
 /** One of the icons of index.html. */
 export function icon(name) {
   const space = "http://www.w3.org/2000/svg";
@@ -32,15 +35,30 @@ export function icon(name) {
   return picture;
 }
 
-/** A button with words. */
+/** A button with a text. */
 export const button = (words, listener, properties = {}) =>
   h("button", { type: "button", class: "quiet", on: { click: listener }, ...properties }, words);
 
-/** A button that shows an icon; its words are for those who do not see it, and its tip. */
+/** A button that shows an icon; its words are the accessible name and the tooltip. */
 export const iconButton = (name, words, listener, properties = {}) =>
   h("button", { type: "button", class: "tool", title: words, "aria-label": words, on: { click: listener }, ...properties }, icon(name));
 
-/** A list of names and values; what has no value is left out. */
+/**
+ * Opens a dialog with a title and a button that closes it; once closed it is no longer in the page.
+ *
+ * @param {{titleId: string, title: string, onClose?: () => void}} about other properties are the dialog's own
+ * @param {...(Node|string|null|false|Array)} children what is below the title
+ */
+export function openDialog({ titleId, title, onClose, ...properties }, ...children) {
+  const close = () => (dialog.remove(), onClose?.());
+  const head = h("header", {}, h("h2", { id: titleId }, title), iconButton("close", "Close", () => dialog.close()));
+  const dialog = h("dialog", { "aria-labelledby": titleId, on: { close }, ...properties }, head, ...children);
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
+/** A list of names and values, without those that have no value. */
 export function factList(facts, properties = { class: "facts" }) {
   const known = Object.entries(facts).filter(([, value]) => value !== undefined && value !== null && value !== "");
   return h(
@@ -50,10 +68,10 @@ export function factList(facts, properties = { class: "facts" }) {
   );
 }
 
-/** "1,234" in the reader's own way of writing numbers. */
+/** "1,234" in the reader's locale. */
 export const count = (number) => Number(number).toLocaleString();
 
-/** A moment as the reader writes it. */
+/** A date and time in the reader's locale. */
 export function moment(text) {
   const time = new Date(text);
   return Number.isNaN(time.getTime()) ? String(text ?? "") : time.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });

@@ -1,8 +1,8 @@
-/** The form: its fields follow the chosen model, and it remembers what was entered. */
+/** The form. Its fields follow the chosen model, and their values are remembered. */
 
 import { enrichPrompt } from "./api.js";
 import { ControlPicture } from "./control.js";
-import { button, h, several } from "./dom.js";
+import { button, field, h, several } from "./dom.js";
 import { Loras } from "./loras.js";
 import { modelState } from "./models.js";
 import { tell } from "./notice.js";
@@ -37,8 +37,6 @@ const MEMORY = {
   "enrich-style": "lastStyle",
 };
 
-const field = (id) => document.getElementById(id);
-
 export class Form {
   #models = {};
   #sizes = new Sizes();
@@ -60,7 +58,7 @@ export class Form {
     this.#listen();
   }
 
-  /** Fills the model select and applies the remembered choice; of models that it knows only the state is news. */
+  /** Fills the model select and applies the remembered choice; for known models only updates their states. */
   setModels({ models, default: defaultId }) {
     const ids = Object.keys(models);
     const isNews = ids.join() !== Object.keys(this.#models).join();
@@ -101,7 +99,7 @@ export class Form {
     field("prompt").focus();
   }
 
-  /** Starts from an image that was made here. */
+  /** Starts from an image of the gallery. */
   startFrom(image) {
     this.#start.useImage(image);
     field("prompt").focus();
@@ -156,7 +154,7 @@ export class Form {
     field("more").open = this.#chosenWords() !== "";
   }
 
-  /** A choice that is there no more leaves the select as it is. */
+  /** Leaves a select as it is where the stored choice no longer exists. */
   #putBack(input, value) {
     if (input.tagName !== "SELECT" || [...input.options].some((option) => option.value === value)) input.value = value;
   }
@@ -170,8 +168,8 @@ export class Form {
 
   #chooseModel(id) {
     const model = this.#models[id];
-    // Guidance and size that were right for one model are wrong for the next. On the first visit there is no earlier
-    // model: what is stored then was entered while the page waited for the models.
+    // Guidance and size that suit one model do not suit the next. On the first visit there is no earlier model: what is
+    // stored then was entered while the page waited for the models.
     const last = recall("lastModelId");
     const isSameModel = last === null || last === id;
     field("model").value = id;
@@ -194,7 +192,7 @@ export class Form {
     field("model-description").textContent = text;
   }
 
-  /** A stored value outside the model's range gives way to the model's default; a fixed number is not remembered. */
+  /** Replaces a stored value outside the model's range by the model's default; a fixed number is not stored. */
   #followSteps(config) {
     const fixed = config.fixed_steps;
     const range = fixed ? { min: fixed, max: fixed, default: fixed } : (config.steps ?? DEFAULT_STEPS);
@@ -255,7 +253,7 @@ export class Form {
     return button(prompt, use, { class: "chip" });
   }
 
-  /** Which models are loaded; of the chosen one also why not. */
+  /** Shows which models are loaded, and why the chosen one is not. */
   #showStates() {
     for (const option of field("model").options) {
       const { word } = modelState(this.#models[option.value]);
@@ -283,7 +281,7 @@ export class Form {
     }
   }
 
-  /** Brings the shown values and the checks that HTML has no attribute for up to date. */
+  /** Updates the shown values, and the checks that HTML has no attribute for. */
   #refresh() {
     field("steps-value").textContent = field("steps").value + (field("steps").disabled ? " (fixed)" : "");
     field("guidance-value").textContent = field("guidance").value;
@@ -298,7 +296,7 @@ export class Form {
     this.#promptCount.show(this.#models[field("model").value], field("prompt").value, field("prompt").maxLength);
   }
 
-  /** What is set where nobody sees it while the settings are folded. */
+  /** Settings that differ from the defaults, for the summary of the folded part. */
   #chosenWords() {
     const loras = this.#loras.settings.loras ?? [];
     const format = field("output-format");

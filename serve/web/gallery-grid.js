@@ -1,4 +1,4 @@
-/** Tiles in rows. Only those near the window exist, so a hundred thousand images are as light as a hundred. */
+/** Tiles in rows. Only tiles near the viewport exist, so a hundred thousand images cost as little as a hundred. */
 
 import { thumbnailAddress } from "./api.js";
 import { h, icon } from "./dom.js";
@@ -21,7 +21,7 @@ export class GalleryGrid {
    * @param {object} actions
    * @param {(place: number) => void} actions.open shows an image large
    * @param {(id: string) => void} actions.toggle selects an image, or no longer
-   * @param {() => void} actions.needMore the end comes near
+   * @param {() => void} actions.needMore the last tiles are near
    * @param {(id: string) => boolean} actions.isSelected
    */
   constructor(actions) {
@@ -31,7 +31,7 @@ export class GalleryGrid {
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
-  /** Shows these images, those that were there before included. */
+  /** Replaces the images that are shown. */
   setImages(images) {
     this.#images = images;
     this.draw();
@@ -43,7 +43,7 @@ export class GalleryGrid {
     return tile ? this.#images.findIndex(({ id }) => id === tile.dataset.id) : -1;
   }
 
-  /** Brings an image into the window and gives it the focus. */
+  /** Scrolls to an image and focuses it. */
   focus(place) {
     const image = this.#images[place];
     if (!image) return;
@@ -55,7 +55,7 @@ export class GalleryGrid {
     this.#tiles.get(image.id)?.querySelector("a").focus({ preventScroll: true });
   }
 
-  /** Makes the tiles that are to be seen now. */
+  /** Draws the tiles that are visible now. */
   draw() {
     const width = this.element.clientWidth;
     if (width === 0) return;
@@ -71,7 +71,7 @@ export class GalleryGrid {
     if (last >= this.#images.length) this.#actions.needMore();
   }
 
-  /** Brings the marks of tiles up to date: selected, favourite. */
+  /** Updates the marks of the tiles: selected, favourite. */
   mark() {
     for (const image of this.#images) {
       const tile = this.#tiles.get(image.id);

@@ -1,4 +1,4 @@
-/** The images that a search finds, page by page: what comes later is fetched from where the last page ended. */
+/** The images that a search finds, page by page; each page continues at the cursor of the page before. */
 
 import { listImages } from "./api.js";
 
@@ -14,24 +14,24 @@ export class GalleryPages extends EventTarget {
   total = 0;
   hasMore = false;
 
-  /** Whether a page is on its way. */
+  /** Whether a page is being fetched. */
   get isLoading() {
     return this.#abort !== null;
   }
 
-  /** Starts anew with other filters: search, model, favourite, tag. What was on its way is of no interest any more. */
+  /** Searches with other filters (search, model, favourite, tag), and cancels the request that is under way. */
   async search(filters) {
     this.#filters = filters;
     this.#cursor = null;
     await this.#load([]);
   }
 
-  /** Fetches the next page, unless there is none or it is on its way. */
+  /** Fetches the next page, unless there is none or it is being fetched. */
   async more() {
     if (this.hasMore && !this.isLoading) await this.#load(this.images);
   }
 
-  /** Takes out images that were deleted. */
+  /** Removes images that were deleted. */
   remove(ids) {
     const gone = new Set(ids);
     const left = this.images.filter(({ id }) => !gone.has(id));

@@ -1,4 +1,4 @@
-/** The gallery: search, filters, the grid, and what is done with the selected images. */
+/** The gallery: search, filters, the grid, and actions on the selected images. */
 
 import { deleteImages, downloadImages, listTags, markFavourite } from "./api.js";
 import { compare } from "./compare.js";
@@ -44,14 +44,14 @@ export class Gallery {
 
   #grid;
 
-  /** The view has come to be seen. */
+  /** Called when the view is shown. */
   enter() {
     if (this.#isStale) this.#search();
     else this.#grid.draw();
     this.#loadTags();
   }
 
-  /** There are new images; they are fetched when it does not move what somebody looks at. */
+  /** Fetches new images, now or later: not while that would move what the person looks at. */
   refresh() {
     this.#isStale = true;
     if (!this.#view.hidden && window.scrollY < 40 && this.#selected.size === 0) this.#search();
@@ -59,9 +59,7 @@ export class Gallery {
 
   /** @param {string[]} ids what can be filtered by */
   setModels(ids) {
-    const chosen = this.model.value;
-    this.model.replaceChildren(new Option("All models", ""), ...ids.map((id) => new Option(id, id)));
-    this.model.value = ids.includes(chosen) ? chosen : "";
+    offer(this.model, ids.map((id) => new Option(id, id)));
   }
 
   #build() {
@@ -156,10 +154,8 @@ export class Gallery {
 
   async #loadTags() {
     const { tags } = await listTags().catch(() => ({ tags: [] }));
-    const chosen = this.tag.value;
     this.tag.hidden = tags.length === 0;
-    this.tag.replaceChildren(new Option("All tags", ""), ...tags.map(({ tag, images }) => new Option(`${tag} (${count(images)})`, tag)));
-    this.tag.value = tags.some(({ tag }) => tag === chosen) ? chosen : "";
+    offer(this.tag, tags.map(({ tag, images }) => new Option(`${tag} (${count(images)})`, tag)));
   }
 
   #showEmptiness(isEmpty) {
@@ -304,6 +300,13 @@ export class Gallery {
     };
     return ofPage[event.key] || (image && ofImage[event.key]);
   }
+}
+
+/** Replaces a filter's options but the first one, which is for all. The choice stays where it still exists. */
+function offer(select, options) {
+  const chosen = select.value;
+  select.replaceChildren(select.options[0], ...options);
+  select.value = options.some(({ value }) => value === chosen) ? chosen : "";
 }
 
 function batches(ids) {

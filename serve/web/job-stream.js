@@ -1,7 +1,7 @@
 /**
- * News of this tab's jobs as they come, over one connection. It is open only while a job is followed and the tab is seen:
- * a browser opens six connections to one address at most, shared by all tabs. It may miss things and say so; whoever
- * follows a job asks for its state when the stream has come back.
+ * Events of this tab's jobs, over one connection. It is open only while a job is followed and the tab is visible: a
+ * browser opens at most six connections to one address, for all tabs together. Events may be lost; a follower of a job
+ * asks for its state when the stream is live again.
  */
 
 import { openEvents, readJson } from "./api.js";
@@ -16,7 +16,7 @@ export class JobStream extends EventTarget {
   #pause = FIRST_PAUSE_MS;
   #timer = null;
 
-  /** Whether news come by themselves now; "live" and "silent" are fired when that changes. */
+  /** Whether events arrive now; "live" and "silent" are fired when that changes. */
   isLive = false;
 
   constructor() {
@@ -38,7 +38,7 @@ export class JobStream extends EventTarget {
     this.#adjust();
   }
 
-  /** Connects anew, as with another API key. */
+  /** Connects again, as with another API key. */
   restart() {
     this.#abort?.abort();
     this.#pause = FIRST_PAUSE_MS;
@@ -62,7 +62,7 @@ export class JobStream extends EventTarget {
       this.#setLive(true);
       await this.#read(response.body.getReader());
     } catch {
-      // What is lost is asked for: see the class's description.
+      // What was lost is asked for: see above.
     }
     this.#abort = null;
     this.#setLive(false);
@@ -87,14 +87,14 @@ export class JobStream extends EventTarget {
         this.#pause = FIRST_PAUSE_MS;
         const blocks = (text + decoder.decode(value, { stream: true })).replace(/\r\n/g, "\n").split("\n\n");
         text = blocks.pop();
-        for (const block of blocks) this.#tell(block);
+        for (const block of blocks) this.#dispatch(block);
       }
     } finally {
       clearTimeout(silence);
     }
   }
 
-  #tell(block) {
+  #dispatch(block) {
     const lines = block.split("\n");
     const of = (name) => lines.filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trimStart());
     const data = readJson(of("data").join("\n"));

@@ -7,9 +7,9 @@ import { forgetJob, storedJobs, storeJob, whenJobsChangeElsewhere } from "./stor
 
 const POLL_MS = 400;
 const HIDDEN_POLL_MS = 3000;
-const LOADING_POLL_MS = 1000; // how far a model is loaded does not come by itself
+const LOADING_POLL_MS = 1000; // there are no events of a model's load
 const LONGEST_PAUSE_MS = 5000;
-const STREAMED_POLL_MS = 15_000; // while news come by themselves, asking is only a safety net
+const STREAMED_POLL_MS = 15_000; // while events arrive, polling is only a safety net
 
 /** Fires "completed" when a job's pictures are there. */
 export class JobList extends EventTarget {
@@ -20,8 +20,8 @@ export class JobList extends EventTarget {
   #announce;
 
   /**
-   * @param {object} page what the list tells the page
-   * @param {(text: string) => void} page.announce says news
+   * @param {object} page what the list reports to
+   * @param {(text: string) => void} page.announce announces a change
    * @param {object} page.actions what a card's buttons do: reuse, start, view
    */
   constructor({ announce, actions }) {
@@ -35,18 +35,18 @@ export class JobList extends EventTarget {
     whenJobsChangeElsewhere(() => this.#adopt());
   }
 
-  /** The seed of the newest job that has told one. */
+  /** The seed of the newest job whose seed is known. */
   get lastSeed() {
     return [...this.#jobs].findLast((job) => job.seed !== undefined)?.seed;
   }
 
-  /** Shows the jobs of earlier visits; one whose submission was cut short is sent again under its old key. */
+  /** Shows the jobs of earlier visits; one whose submission was interrupted is sent again with its old key. */
   restore() {
     for (const stored of storedJobs().toReversed()) this.#add(stored);
     this.#showEmptiness();
   }
 
-  /** Submits a job; its card is there at once. */
+  /** Submits a job and shows its card at once. */
   submit(request) {
     const stored = { key: newKey(), id: null, request };
     storeJob(stored);
@@ -55,18 +55,18 @@ export class JobList extends EventTarget {
     job.card.element.scrollIntoView({ block: "nearest" });
   }
 
-  /** Asks at once instead of waiting for the next poll. */
+  /** Polls at once. */
   wake() {
     for (const job of this.#jobs) job.wake();
   }
 
-  /** Goes on under another API key. */
+  /** Connects again with another API key. */
   reconnect() {
     this.#stream.restart();
     this.wake();
   }
 
-  /** Takes over what another tab has submitted. Until the service has answered it there, it is that tab's alone. */
+  /** Adopts the jobs of other tabs, each once the service has answered its submission. */
   #adopt() {
     const known = new Set([...this.#jobs].map((job) => job.key));
     for (const stored of storedJobs().toReversed()) {
@@ -143,7 +143,7 @@ class Job {
     if (this.#stored.refusal) return this.#show({ status: "failed", message: this.#stored.refusal });
     if (!this.#stored.id) await this.#patiently(() => this.#send(), { retryRefusals: false });
     if (this.#hasEnded) return;
-    this.#stream.follow(this.#stored.id, (name, data) => this.#hear(name, data));
+    this.#stream.follow(this.#stored.id, (name, data) => this.#apply(name, data));
     while (!this.#hasEnded) {
       await this.#patiently(() => this.#ask(), { retryRefusals: true });
       if (!this.#hasEnded) await this.#pause(this.#pollInterval());
@@ -167,8 +167,8 @@ class Job {
     this.#show(await jobStatus(this.#stored.id));
   }
 
-  /** An event of GET /api/events: a whole job, or what is new of it. */
-  #hear(name, data) {
+  /** Applies an event of GET /api/events: a whole job, or what has changed. */
+  #apply(name, data) {
     if (name === "state" || name === "end") this.#show(data);
     else if (name === "preview") this.#show({ ...this.#last, preview: data.image });
     else if (name === "progress") this.#show(progressed(this.#last, data));
@@ -214,7 +214,7 @@ class Job {
     this.card.setCancelling(cancelling);
   }
 
-  /** An answer that was under way when the job's end was told comes too late. */
+  /** Ignores an answer that arrives after the job's end. */
   #show(status) {
     if (this.#hasEnded) return;
     const wasNews = status.status !== this.#last.status;

@@ -1,6 +1,6 @@
-/** The LoRAs of a model: which of them are at work, and how strongly. */
+/** The LoRAs of a model: which are active, and their scales. */
 
-import { h } from "./dom.js";
+import { field, h } from "./dom.js";
 import { pick } from "./sizes.js";
 import { recall, remember } from "./storage.js";
 
@@ -8,15 +8,13 @@ const MEMORY = "lastLoras";
 const WEAKEST = -4;
 const STRONGEST = 4;
 
-const field = (id) => document.getElementById(id);
-
 export class Loras {
   #names = [];
   #defaults = {};
   #most = 0;
   #chosen = new Map(); // scales by name
 
-  /** @param {object} model of GET /api/models; of what is remembered, what it has and takes is chosen */
+  /** @param {object} model of GET /api/models; the remembered LoRAs that it has are chosen */
   follow({ loras = [], lora_scales = {}, max_loras = loras.length }) {
     this.#names = loras;
     this.#defaults = lora_scales;
@@ -29,7 +27,7 @@ export class Loras {
     return this.#chosen.size ? { loras: [...this.#chosen].map(([name, scale]) => ({ name, scale })) } : {};
   }
 
-  /** Chooses those of an earlier job, as far as the model has them. */
+  /** Chooses the LoRAs of an earlier job that the model has. */
   restore(loras = []) {
     this.#choose(Object.fromEntries(loras.map(({ name, scale }) => [name, scale])));
     this.#remember();

@@ -1,6 +1,6 @@
 /** A dialog in which a mask is painted over a picture: with a pointer, or with the arrow keys and the space bar. */
 
-import { button, h, iconButton } from "./dom.js";
+import { button, h, openDialog } from "./dom.js";
 
 const LARGEST_BRUSH = 0.4; // of the picture's longer side
 
@@ -8,7 +8,7 @@ const LARGEST_BRUSH = 0.4; // of the picture's longer side
  * Asks for a mask.
  *
  * @param {HTMLImageElement} picture what is painted over
- * @returns {Promise<Blob|null>} a PNG of the picture's size, white where it was painted; null where the person left
+ * @returns {Promise<Blob|null>} a PNG of the picture's size, white where it was painted; null where the person cancelled
  */
 export async function paintMask(picture) {
   await picture.decode();
@@ -44,15 +44,7 @@ class Painter {
     const stage = h("div", { class: "stage" }, h("img", { src: picture.src, alt: "" }), this.canvas);
     stage.style.aspectRatio = `${width} / ${height}`;
     stage.style.width = `min(100%, calc(62vh * ${width / height}))`;
-    this.dialog = h(
-      "dialog",
-      { class: "painter", "aria-labelledby": "painter-title", on: { close: () => this.#close() } },
-      h(
-        "header",
-        {},
-        h("h2", { id: "painter-title" }, "Paint what shall be drawn anew"),
-        iconButton("close", "Close", () => this.dialog.close()),
-      ),
+    this.content = [
       stage,
       this.problem,
       h(
@@ -66,12 +58,13 @@ class Painter {
         button("Clear", () => this.#clear(), { class: "quiet outlined" }),
         button("Use this mask", () => this.#finish(), { class: "primary" }),
       ),
-    );
+    ];
   }
 
   open() {
-    document.body.append(this.dialog);
-    this.dialog.showModal();
+    const onClose = () => this.#resolve(null);
+    const title = "Paint what shall be drawn anew";
+    this.dialog = openDialog({ class: "painter", titleId: "painter-title", title, onClose }, ...this.content);
     this.canvas.focus();
   }
 
@@ -194,10 +187,5 @@ class Painter {
       this.#resolve(blob);
       this.dialog.close();
     }, "image/png");
-  }
-
-  #close() {
-    this.dialog.remove();
-    this.#resolve(null);
   }
 }

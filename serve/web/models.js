@@ -1,4 +1,4 @@
-/** What there is to say of a model's state. */
+/** A model's state in words. */
 
 const STATES = {
   ready: { word: "ready", sentence: "Ready" },

@@ -1,4 +1,4 @@
-/** Short words to the person: what was done, what went wrong, and questions before what cannot be undone. */
+/** Notices (what was done, what went wrong) and questions before an action that cannot be undone. */
 
 import { button, h } from "./dom.js";
 
@@ -8,7 +8,7 @@ const SHOWN_MS = 6000;
  * Shows a sentence for a while.
  *
  * @param {string} sentence what to say
- * @param {{label: string, run: () => void}} [action] a way out, such as Undo; such a notice stays twice as long
+ * @param {{label: string, run: () => void}} [action] a button, such as Undo; the notice then stays twice as long
  */
 export function tell(sentence, action) {
   const notice = h("p", { class: "notice" }, h("span", {}, sentence));
@@ -19,7 +19,7 @@ export function tell(sentence, action) {
   setTimeout(remove, action ? 2 * SHOWN_MS : SHOWN_MS);
 }
 
-/** Does something that asks the service, and says what it answered where that is no. */
+/** Runs a call of the service; shows the error where it fails, and returns undefined. */
 export async function attempt(work) {
   try {
     return await work();
@@ -31,15 +31,15 @@ export async function attempt(work) {
   }
 }
 
-/** Says something to screen readers only. */
+/** Announces a text to screen readers only. */
 export function announce(text) {
   document.getElementById("announcement").textContent = text;
 }
 
 /**
- * Asks before something is done for good.
+ * Asks before an action that cannot be undone.
  *
- * @returns {Promise<boolean>} whether it may be done
+ * @returns {Promise<boolean>} whether the person said yes
  */
 export function ask(question, yes) {
   return new Promise((resolve) => {
@@ -59,7 +59,7 @@ export function ask(question, yes) {
   });
 }
 
-/** Puts text onto the clipboard; also where there is no certificate, and so no clipboard interface. */
+/** Copies text to the clipboard, also without HTTPS, where browsers have no clipboard interface. */
 export async function copyText(text, words) {
   try {
     if (!navigator.clipboard) throw new Error("no clipboard in this context");

@@ -1,6 +1,7 @@
 /** The page: puts the views, the jobs and the connection together. */
 
 import { aboutService, connection, ConnectionLost, imageMetadata, listModels } from "./api.js";
+import { field } from "./dom.js";
 import { Form } from "./form.js";
 import { Gallery } from "./gallery.js";
 import { JobList } from "./jobs.js";
@@ -12,9 +13,7 @@ import { recall, recallApiKey, remember, rememberApiKey } from "./storage.js";
 import { Viewer } from "./viewer.js";
 
 const MODELS_RETRY_MS = 1500;
-const MODELS_MS = 15_000; // their states change without anybody's doing
-
-const field = (id) => document.getElementById(id);
+const MODELS_MS = 15_000; // between two looks at the states of the models
 
 const form = new Form((request) => jobs.submit(request), () => jobs.lastSeed);
 const actions = {
@@ -28,7 +27,7 @@ const jobs = new JobList({
   announce,
   actions: { ...actions, view: (images, place) => viewer.open({ images: () => images, place }) },
 });
-let service; // what it says of itself: once, as only a restart changes it
+let service; // of GET /api/service, asked once: only a restart changes it
 let modelsTimer;
 
 jobs.addEventListener("completed", () => {
@@ -82,7 +81,7 @@ async function loadModels() {
   if (next && !document.hidden) modelsTimer = setTimeout(loadModels, next);
 }
 
-/** An address of an image, such as a bookmark. */
+/** Opens an image by its address, as from a bookmark. */
 async function openImage(id) {
   if (viewer.dialog.open) return;
   const metadata = await attempt(() => imageMetadata(id));
@@ -108,7 +107,7 @@ function showKey(isShown) {
   field("show-key").setAttribute("aria-expanded", String(isShown));
 }
 
-/** From what the system says to the other, and back to what it says. */
+/** Cycles: the system's theme, the opposite one, the system's own by name, and again. */
 function switchTheme() {
   const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
   const themes = isDark ? ["", "light", "dark"] : ["", "dark", "light"];

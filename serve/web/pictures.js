@@ -1,4 +1,4 @@
-/** Pictures of the service in this page: shown and saved, also where a key is needed, which no <img> can send. */
+/** Shows and saves the service's pictures, also with an API key, which an <img> cannot send. */
 
 import { fetchBlob, imageAddress, imageLink } from "./api.js";
 import { recallApiKey } from "./storage.js";
@@ -6,7 +6,7 @@ import { recallApiKey } from "./storage.js";
 const KEPT_MS = 60_000; // until the browser has surely begun to save
 
 /**
- * Shows a picture. Where it cannot be fetched from here, as in a bucket that hands it out itself, a signed link does.
+ * Shows a picture. Where it cannot be fetched, as from a bucket of another origin, a signed link is used.
  *
  * @param {HTMLImageElement} element where
  * @param {string} address of the image or its thumbnail
@@ -46,7 +46,7 @@ function save(address, name) {
   anchor.click();
 }
 
-/** What its file is called: by the seed, which makes it again. */
+/** The name of an image's file, with the seed that makes the image again. */
 export function fileName({ id, settings = {} }) {
   return `cyberimage-${settings.seed ?? id}.${{ jpeg: "jpg" }[settings.output_format] ?? settings.output_format ?? "png"}`;
 }

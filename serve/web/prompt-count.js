@@ -1,12 +1,12 @@
-/** How long the prompt is to the chosen model: counted by the service where it can, else about. */
+/** The prompt's length in tokens of the chosen model: counted by the service where it can, else estimated. */
 
 import { countTokens } from "./api.js";
-import { count } from "./dom.js";
+import { count, field } from "./dom.js";
 
-const PAUSE_MS = 400; // of whoever types
+const PAUSE_MS = 400; // without a key press
 
 export class PromptCount {
-  #output = document.getElementById("prompt-count");
+  #output = field("prompt-count");
   #limits = new Map(); // by model id: of an answer; null where the service cannot count
   #counted = {}; // the newest answer, with what it is of
   #timer = null;
@@ -34,7 +34,7 @@ export class PromptCount {
     this.#limits.set(model.id, answer.tokens === null ? null : answer);
     if (answer.tokens === null) return;
     this.#counted = { id: model.id, prompt, tokens: answer.tokens };
-    const isStillIt = document.getElementById("prompt").value === prompt && document.getElementById("model").value === model.id;
+    const isStillIt = field("prompt").value === prompt && field("model").value === model.id;
     if (isStillIt) this.show(model, prompt, characters);
   }
 

@@ -31,8 +31,8 @@ export class QueueJobs {
 
   /**
    * @param {object} actions
-   * @param {() => void} actions.changed something is different in the queue now
-   * @param {(state: string) => void} actions.cleared all jobs of a state are to go
+   * @param {() => void} actions.changed the queue has changed
+   * @param {(state: string) => void} actions.cleared the person asks to clear a state
    */
   constructor(actions) {
     this.#actions = actions;
@@ -63,12 +63,12 @@ export class QueueJobs {
     document.getElementById("waiting-count").hidden = counts.pending + counts.processing === 0;
   }
 
-  /** Asks anew for the first page. */
+  /** Fetches the first page again. */
   reload() {
     return this.#load([]);
   }
 
-  /** As `reload`, unless more than the first page is shown: then it would jump. */
+  /** As `reload`, unless more than the first page is shown: the list would jump. */
   async refresh() {
     if (this.#jobs.length <= PAGE) await this.reload();
   }

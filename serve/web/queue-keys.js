@@ -1,4 +1,4 @@
-/** API keys: who may come in. Shown to those who came in with one, as without there are none to ask for. */
+/** API keys. Shown only to a caller with a key: without one the service asks for none. */
 
 import { createKey, listKeys, revokeKey } from "./api.js";
 import { button, h, moment } from "./dom.js";
@@ -27,7 +27,7 @@ export class KeySection {
     this.element = h("section", { class: "panel", hidden: true }, h("h2", {}, "API keys"), this.list, this.fresh, this.form);
   }
 
-  /** Asks which keys there are. A key without the scope admin may not know, and sees no section. */
+  /** Fetches the keys. Only a key with the scope admin may list them; others do not see the section. */
   async reload() {
     const answer = recallApiKey() ? await listKeys().catch(() => null) : null;
     this.element.hidden = !answer;

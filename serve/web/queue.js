@@ -1,4 +1,4 @@
-/** The queue: models, jobs by state, storage and keys, for whoever runs the service. Looked at again while it is seen. */
+/** The queue view for operators: models, jobs by state, storage and keys. It polls while it is visible. */
 
 import { clearJobs, pauseModel, queueCounts, resetQueue, resumeModel, usage } from "./api.js";
 import { button, count, h, several } from "./dom.js";
@@ -46,7 +46,7 @@ export class Queue {
     document.addEventListener("visibilitychange", () => this.#look());
   }
 
-  /** The view has come to be seen. */
+  /** Called when the view is shown. */
   enter() {
     this.#look();
     this.#jobs.reload();
@@ -146,7 +146,7 @@ export class Queue {
     this.#look();
   }
 
-  /** Goes on until all are cleared: the service clears a thousand at once. */
+  /** Clears all jobs of a state; the service clears at most a thousand in one request. */
   async #clear(state) {
     const number = this.#counts?.[state] ?? 0;
     const loss = state === "pending" ? "They are cancelled." : "They are forgotten, with their images.";
@@ -160,7 +160,7 @@ export class Queue {
     this.#look();
   }
 
-  /** Who has how much, where the service tells. */
+  /** Images and bytes by owner and model. */
   async #showUsage() {
     const found = await usage().catch(() => null);
     this.storageSection.hidden = !found;

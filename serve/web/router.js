@@ -1,11 +1,11 @@
-/** Which view is seen: the word after # in the address. */
+/** The visible view: the word after # in the address. */
 
 const VIEWS = ["generate", "gallery", "queue"];
 
 /**
  * Follows the address from now on.
  *
- * @param {Record<string, () => void>} enter called by the view's name when it has come to be seen
+ * @param {Record<string, () => void>} enter by the view's name; called when it is shown
  * @param {(view: string, rest: string) => void} arrived called with the view and what follows it after a slash
  */
 export function followAddress(enter, arrived) {

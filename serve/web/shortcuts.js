@@ -1,6 +1,6 @@
-/** Keys: when they are shortcuts, and the list of them. */
+/** Keyboard shortcuts: when a key is one, and the list of them. */
 
-import { h, iconButton } from "./dom.js";
+import { h, openDialog } from "./dom.js";
 
 const SHORTCUTS = {
   "Everywhere": [
@@ -31,7 +31,7 @@ const SHORTCUTS = {
 const WRITING = "input:not([type=checkbox], [type=range]), textarea, select, [contenteditable]";
 const TAKING_SPACE = "button, summary, input, a:not(.tile a)";
 
-/** Whether a key is nobody else's: not while somebody writes, nor with the keys of the browser. */
+/** Whether a key may act as a shortcut: not while the person types, nor with Ctrl, Alt or Meta. */
 export function isShortcutFree(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return false;
   if (event.target.matches?.(WRITING)) return false;
@@ -41,14 +41,10 @@ export function isShortcutFree(event) {
 /** Shows all shortcuts. */
 export function showHelp() {
   if (document.getElementById("help")) return;
-  const dialog = h(
-    "dialog",
-    { id: "help", "aria-labelledby": "help-title", on: { close: () => dialog.remove() } },
-    h("header", {}, h("h2", { id: "help-title" }, "Keyboard shortcuts"), iconButton("close", "Close", () => dialog.close())),
+  openDialog(
+    { id: "help", titleId: "help-title", title: "Keyboard shortcuts" },
     h("div", { class: "help-groups" }, Object.entries(SHORTCUTS).map(([name, keys]) => group(name, keys))),
   );
-  document.body.append(dialog);
-  dialog.showModal();
 }
 
 function group(name, keys) {

@@ -1,6 +1,6 @@
 /** Width and height: within a model's limits, with presets of the shapes people ask for. */
 
-import { count, h } from "./dom.js";
+import { count, field, h } from "./dom.js";
 import { recall, remember } from "./storage.js";
 
 const SHAPES = [
@@ -12,8 +12,6 @@ const SHAPES = [
 ];
 const MEMORY = { width: "lastWidth", height: "lastHeight" };
 
-const field = (id) => document.getElementById(id);
-
 export class Sizes {
   #size = null;
   #isFromPicture = false;
@@ -23,19 +21,19 @@ export class Sizes {
     field("size-fields").addEventListener("input", () => this.#remember());
   }
 
-  /** Whether a size is asked for at all: not by models with one, nor where a start picture has its own. */
+  /** Whether the form asks for a size: not for a model with one size, nor with a start picture, which has its own. */
   get isAsked() {
     return !field("size-fields").hidden;
   }
 
-  /** What goes into a job's settings. */
+  /** Fields of the job's settings. */
   get settings() {
-    return this.isAsked ? { width: Number(field("width").value), height: Number(field("height").value) } : {};
+    return this.isAsked ? this.#entered : {};
   }
 
-  /** Of the images, where no picture brings a size. */
+  /** Size of the images where no start picture sets it. */
   get output() {
-    if (this.#isOpen) return { width: Number(field("width").value), height: Number(field("height").value) };
+    if (this.#isOpen) return this.#entered;
     return { width: this.#size?.default_width, height: this.#size?.default_height };
   }
 
@@ -66,7 +64,7 @@ export class Sizes {
     if (this.#isOpen) this.#remember();
   }
 
-  /** A start picture brings its size. */
+  /** Hides the fields while a start picture sets the size. */
   setFromPicture(isFromPicture) {
     this.#isFromPicture = isFromPicture;
     this.#adjust();
@@ -80,7 +78,7 @@ export class Sizes {
     this.check();
   }
 
-  /** The rule for which HTML has no attribute. */
+  /** Checks the rule that HTML has no attribute for. */
   check() {
     const limit = this.#size?.max_pixels;
     const isTooLarge = this.isAsked && limit && field("width").value * field("height").value > limit;
@@ -89,6 +87,10 @@ export class Sizes {
       const isChosen = preset.dataset.size === `${field("width").value}x${field("height").value}`;
       preset.setAttribute("aria-pressed", String(isChosen));
     }
+  }
+
+  get #entered() {
+    return { width: Number(field("width").value), height: Number(field("height").value) };
   }
 
   get #isOpen() {

@@ -1,4 +1,4 @@
-/** What this browser remembers: the form's fields, and the jobs it submitted. */
+/** What this browser stores: the fields of the form, and the jobs that it submitted. */
 
 const JOBS_KEY = "jobs";
 const API_KEY = "apiKey";
@@ -25,7 +25,7 @@ export function remember(key, value) {
   try {
     localStorage.setItem(key, String(value));
   } catch {
-    // Full or forbidden: nothing that the person could do about it.
+    // Full or forbidden: the page works without.
   }
 }
 

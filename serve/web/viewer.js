@@ -1,4 +1,4 @@
-/** An image, large, with all that made it, and what can be done with it. */
+/** An image in full size, with its parameters and actions. */
 
 import { deleteImage, imageAddress, imageMetadata, markFavourite, tagImage, untagImage } from "./api.js";
 import { button, factList, h, iconButton, moment } from "./dom.js";
@@ -10,7 +10,7 @@ import { isShortcutFree } from "./shortcuts.js";
 export class Viewer extends EventTarget {
   #list = null;
   #place = 0;
-  #details = null; // of the image that is shown, with all that is known of it
+  #details = null; // the shown image, with its metadata once they have arrived
   #actions;
 
   /**
@@ -32,7 +32,7 @@ export class Viewer extends EventTarget {
    * @param {() => Promise<void>} [list.needMore] fetches more
    * @param {(id: string) => void} [list.toggle] selects, where that is possible
    * @param {(id: string) => boolean} [list.isSelected]
-   * @param {(place: number) => void} [list.closed] told the place of the last one shown
+   * @param {(place: number) => void} [list.closed] called with the place of the last one shown
    */
   open(list) {
     this.#list = list;
@@ -144,7 +144,7 @@ export class Viewer extends EventTarget {
     if (tag) this.#setTags(image, () => tagImage(image.id, tag));
   }
 
-  /** The service keeps a tag in a form of its own, and answers all that the image has. */
+  /** The service normalises a tag and answers with all tags of the image. */
   async #setTags(image, change) {
     const answer = await attempt(change);
     if (!answer) return;
