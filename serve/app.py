@@ -41,7 +41,7 @@ def build_app(args: dict[str, Any]) -> Application:
     settings.require_protection(listening_host())
     settings.prepare_data_dir()
     require_reachable_images(settings)
-    prepare_storage(settings)
+    prepare_storage(settings.storage, settings.images_dir)
     models = {
         model_id: serve.deployment(**model_options(model_id, entry))(ModelReplica).bind(model_id, entry, settings)
         for model_id, entry in catalog.models.items()

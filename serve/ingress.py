@@ -40,9 +40,10 @@ class Ingress:
         # Nodes may have come since the application was built.
         await asyncio.to_thread(require_reachable_images, settings)
         tracker = await asyncio.to_thread(open_tracker, settings)
-        self._services = Services(settings, catalog, tracker, await asyncio.to_thread(open_storage, settings))
-        self._retention = Retention(tracker, self._services.storage, settings.retention)
-        self._upkeep = Upkeep(tracker, self._services.storage, settings.upkeep)
+        storage = await asyncio.to_thread(open_storage, settings.storage, settings.images_dir)
+        self._services = Services(settings, catalog, tracker, storage)
+        self._retention = Retention(tracker, storage, settings.retention)
+        self._upkeep = Upkeep(tracker, storage, settings.upkeep)
         self._dispatcher = Dispatcher(
             tracker,
             models,

@@ -68,7 +68,7 @@ def _read_configuration(catalog: Path | None, data_dir: Path | None) -> tuple[Se
     models = load_catalog(settings.catalog_path, os.environ)
     settings.prepare_data_dir()
     configure_logs(settings.logging, "launcher", settings.logs_dir)
-    prepare_storage(settings)
+    prepare_storage(settings.storage, settings.images_dir)
     return settings, models
 
 

@@ -88,7 +88,7 @@ class ImageModel:
     @classmethod
     def opened(cls, model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTracker) -> Self:
         """A model with the storage and the folder that the service's settings name."""
-        storage = patient(open_storage(settings), settings.storage.patience_seconds)
+        storage = patient(open_storage(settings.storage, settings.images_dir), settings.storage.patience_seconds)
         costs_file = settings.data_dir / "forward-costs" / f"{model_id}.json"
         report_seconds = settings.dispatch.report_seconds
         return cls(model_id, entry, storage, tracker, costs_file, report_seconds=report_seconds)

@@ -76,9 +76,6 @@ class CorsSettings(_Group):
     allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
         default=(), description='Origins such as https://example.com, or "*" for every one; empty: none.'
     )
-    max_age_seconds: int = Field(
-        default=600, ge=0, description="How long a browser may remember what it was told of this."
-    )
 
 
 ProxyNetworks = tuple[Annotated[str, AfterValidator(_network)], ...]

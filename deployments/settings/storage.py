@@ -1,4 +1,4 @@
-"""Where images are kept: the settings, and the storage that they describe."""
+"""Settings of where images are kept."""
 
 from __future__ import annotations
 
@@ -48,22 +48,11 @@ class StorageSettings(BaseModel):
         default=None, description="For s3: AES256 or aws:kms, by the server; empty: what the bucket does by itself."
     )
     encryption_key: str | None = Field(default=None, description="For aws:kms: the key's id; empty: the default key.")
-    connections: int = Field(
-        default=16,
-        ge=1,
-        le=1000,
-        description="For s3: requests at once, of each replica.",
-    )
-    connect_timeout_seconds: float = Field(default=5.0, gt=0, description="For s3: longest wait for a connection.")
-    read_timeout_seconds: float = Field(
-        default=30.0, gt=0, description="For s3: longest wait for the next piece of an answer."
-    )
     patience_seconds: float = Field(
         default=120.0,
         ge=0,
         description="How long a made image is kept in memory and its writing tried again while the storage fails.",
     )
-    attempts: int = Field(default=5, ge=1, description="For s3: times a request is sent before it fails.")
     url_seconds: int = Field(
         default=3600, ge=60, le=604800, description="For redirect: how long an address of the bucket is valid."
     )
@@ -77,6 +66,11 @@ class StorageSettings(BaseModel):
         if self.encryption_key and self.encryption != "aws:kms":
             raise ValueError("encryption_key needs encryption: aws:kms")
         return self
+
+    @property
+    def object_prefix(self) -> str:
+        """What the names of all objects in the bucket begin with: ``prefix``, ended by a slash; or nothing."""
+        return f"{self.prefix.rstrip('/')}/" if self.prefix else ""
 
     @property
     def image_sources(self) -> tuple[str, ...]:

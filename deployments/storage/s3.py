@@ -7,7 +7,6 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -17,49 +16,19 @@ from botocore import exceptions as botocore_errors
 from botocore.config import Config
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from deployments.settings.storage import StorageSettings
 from deployments.storage.base import MissingObjectError, StorageError, StoredObject, check_key, is_key
 from deployments.storage.formats import media_type_of
 from deployments.storage.s3_errors import code_of, explained
 
 _FOR_EVER = "public, max-age=31536000, immutable"
+_CONNECTIONS = 16
+_CONNECT_SECONDS = 5.0
+_READ_SECONDS = 30.0  # for the next piece of an answer
+_ATTEMPTS = 5
 _LONGEST_PAUSE_SECONDS = 5.0
 _PAGE = 1000
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """A bucket and how it is reached. Credentials come from where boto3 looks for them.
-
-    Args:
-        name: The bucket's.
-        prefix: Before every key; empty, or such as ``images/``.
-        endpoint_url: The server's; None for Amazon's.
-        public_endpoint_url: The same server's, as clients reach it; None for the same.
-        region: The bucket's; None for what boto3 finds.
-        path_style: Whether the bucket's name stands in the path rather than before the server's name.
-        encryption: ``AES256`` or ``aws:kms``; None for what the bucket does by itself.
-        encryption_key: The key for ``aws:kms``; None for the default one.
-        connections: Requests at once.
-        connect_timeout: Seconds.
-        read_timeout: Seconds between two pieces of an answer.
-        attempts: Times a request is sent before it fails.
-        url_seconds: How long a public URL is valid; None for no such URLs.
-    """
-
-    name: str
-    prefix: str = ""
-    endpoint_url: str | None = None
-    public_endpoint_url: str | None = None
-    region: str | None = None
-    path_style: bool = False
-    encryption: str | None = None
-    encryption_key: str | None = None
-    connections: int = 16
-    connect_timeout: float = 5.0
-    read_timeout: float = 30.0
-    attempts: int = 5
-    url_seconds: int | None = None
 
 
 class _BrokenOffError(StorageError):
@@ -67,25 +36,26 @@ class _BrokenOffError(StorageError):
 
 
 class S3Storage:
-    """A ``Storage`` of objects in a bucket.
+    """A ``Storage`` of objects in a bucket; credentials come from where boto3 looks for them.
 
-    Requests run in threads of its own, as many as there are connections. botocore repeats what failed on the way or
-    with 503, after growing pauses that chance makes uneven; an answer that breaks off halfway is asked for again here.
+    Requests run in threads of its own, one for each connection. botocore repeats a request that was lost or answered
+    with 503, after growing pauses with jitter; here an answer that breaks off halfway is requested again.
 
     Args:
-        bucket: The bucket and how it is reached.
+        settings: The bucket and how to reach it.
 
     Raises:
         StorageError: The address or the credentials' configuration is not valid.
     """
 
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
-        self._threads = ThreadPoolExecutor(bucket.connections, thread_name_prefix="s3")
+    def __init__(self, settings: StorageSettings) -> None:
+        self._settings = settings
+        self._prefix = settings.object_prefix
+        self._threads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="s3")
         with explained("open the bucket"):
-            self._client = _client(bucket, bucket.endpoint_url)
-            public = bucket.public_endpoint_url or bucket.endpoint_url
-            self._signer = self._client if public == bucket.endpoint_url else _client(bucket, public)
+            self._client = _client(settings, settings.endpoint_url)
+            public = settings.public_endpoint_url or settings.endpoint_url
+            self._signer = self._client if public == settings.endpoint_url else _client(settings, public)
 
     async def check(self) -> None:
         """Make sure that objects can be listed, written and removed; see ``Storage``."""
@@ -121,7 +91,7 @@ class S3Storage:
 
     async def pages(self, after: str = "") -> AsyncIterator[list[StoredObject]]:
         """Iterate over all objects; see ``Storage``."""
-        place: dict[str, str] | None = {"StartAfter": self._bucket.prefix + after} if after else {}
+        place: dict[str, str] | None = {"StartAfter": self._prefix + after} if after else {}
         while place is not None:
             answer = await self._run(self._list, place)
             yield [found for each in answer.get("Contents", []) if is_key((found := self._stored(each)).key)]
@@ -133,29 +103,29 @@ class S3Storage:
 
     async def public_url(self, key: str) -> str | None:
         """Return an address that is valid for some time; see ``Storage``."""
-        name = self._bucket.prefix + check_key(key)
-        return None if self._bucket.url_seconds is None else await self._run(self._sign, name)
+        check_key(key)
+        return await self._run(self._sign, key) if self._settings.deliver == "redirect" else None
 
     async def _run(self, work: Callable[..., _T], *arguments: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _object(self, key: str) -> dict[str, str]:
-        return {"Bucket": self._bucket.name, "Key": self._bucket.prefix + key}
+        return {"Bucket": self._settings.bucket, "Key": self._prefix + key}
 
     def _check(self) -> None:
-        bucket = self._bucket
-        place = f"bucket {bucket.name} at {bucket.endpoint_url}" if bucket.endpoint_url else f"bucket {bucket.name}"
+        bucket, endpoint = self._settings.bucket, self._settings.endpoint_url
+        place = f"bucket {bucket} at {endpoint}" if endpoint else f"bucket {bucket}"
         probe = self._object(f".write-check-{uuid4()}")
         with explained(f"keep images in {place}"):
-            self._client.list_objects_v2(Bucket=bucket.name, Prefix=bucket.prefix, MaxKeys=1)
+            self._client.list_objects_v2(Bucket=bucket, Prefix=self._prefix, MaxKeys=1)
             self._check_region(place)
             self._client.put_object(**probe, Body=b"0" * 4096, **self._encryption())
             self._client.delete_object(**probe)
 
     def _check_region(self, place: str) -> None:
         """Amazon's server sends boto3 on to the right region, at the cost of a second request each time."""
-        headers = self._client.head_bucket(Bucket=self._bucket.name)["ResponseMetadata"]["HTTPHeaders"]
-        told, true = self._bucket.region, headers.get("x-amz-bucket-region")
+        headers = self._client.head_bucket(Bucket=self._settings.bucket)["ResponseMetadata"]["HTTPHeaders"]
+        told, true = self._settings.region, headers.get("x-amz-bucket-region")
         if told and true and told != true:
             raise StorageError(f"Could not keep images in {place}: it is in the region {true}, not in {told}.")
 
@@ -171,14 +141,13 @@ class S3Storage:
             )
 
     def _encryption(self) -> dict[str, str]:
-        bucket = self._bucket
-        asked = {"ServerSideEncryption": bucket.encryption, "SSEKMSKeyId": bucket.encryption_key}
+        asked = {"ServerSideEncryption": self._settings.encryption, "SSEKMSKeyId": self._settings.encryption_key}
         return {name: value for name, value in asked.items() if value}
 
     def _read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         patience = Retrying(
             retry=retry_if_exception_type(_BrokenOffError),
-            stop=stop_after_attempt(self._bucket.attempts),
+            stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_PAUSE_SECONDS),
             reraise=True,
         )
@@ -208,7 +177,7 @@ class S3Storage:
 
     def _require_bucket(self, key: str) -> None:
         try:
-            self._client.head_bucket(Bucket=self._bucket.name)
+            self._client.head_bucket(Bucket=self._settings.bucket)
         except botocore_errors.ClientError as error:
             if code_of(error) == "404":
                 raise StorageError(f"Could not read {key}: the bucket does not exist.") from None
@@ -221,33 +190,33 @@ class S3Storage:
     def _list(self, place: dict[str, str]) -> dict[str, Any]:
         with explained("list the images"):
             answer: dict[str, Any] = self._client.list_objects_v2(
-                Bucket=self._bucket.name, Prefix=self._bucket.prefix, MaxKeys=_PAGE, **place
+                Bucket=self._settings.bucket, Prefix=self._prefix, MaxKeys=_PAGE, **place
             )
         return answer
 
     def _stored(self, told: dict[str, Any]) -> StoredObject:
-        return StoredObject(told["Key"].removeprefix(self._bucket.prefix), told["Size"], told["LastModified"])
+        return StoredObject(told["Key"].removeprefix(self._prefix), told["Size"], told["LastModified"])
 
-    def _sign(self, name: str) -> str:
+    def _sign(self, key: str) -> str:
         with explained("make an address"):
             url: str = self._signer.generate_presigned_url(
-                "get_object", {"Bucket": self._bucket.name, "Key": name}, ExpiresIn=self._bucket.url_seconds
+                "get_object", self._object(key), ExpiresIn=self._settings.url_seconds
             )
         return url
 
 
-def _client(bucket: Bucket, endpoint_url: str | None) -> Any:
+def _client(settings: StorageSettings, endpoint_url: str | None) -> Any:
     return boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint_url,
-        region_name=bucket.region,
+        region_name=settings.region,
         config=Config(
             signature_version="s3v4",
-            s3={"addressing_style": "path" if bucket.path_style else "auto"},
-            max_pool_connections=bucket.connections,
-            connect_timeout=bucket.connect_timeout,
-            read_timeout=bucket.read_timeout,
-            retries={"mode": "standard", "total_max_attempts": bucket.attempts},
+            s3={"addressing_style": "path" if settings.path_style else "auto"},
+            max_pool_connections=_CONNECTIONS,
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
             # Servers other than Amazon's do not all know the newer checksums; ContentMD5 they do.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

@@ -42,9 +42,8 @@ def copy(
     """
     try:
         settings = load_settings()
-        transfer = Transfer(
-            storage_at(source, settings), storage_at(target, settings), compare=compare, remove=delete_source
-        )
+        origin, destination = (storage_at(place, settings.storage, settings.images_dir) for place in (source, target))
+        transfer = Transfer(origin, destination, compare=compare, remove=delete_source)
         outcome = asyncio.run(_run(transfer, Console(stderr=True, quiet=quiet)))
     except (SettingsError, StorageError) as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)

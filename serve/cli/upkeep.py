@@ -77,7 +77,8 @@ def backup(
     """Write records and pictures, as they are at one moment, into FILE; the service may run."""
     with _errors(), _progress("Backing up", quiet=quiet) as advance:
         settings = load_settings()
-        outcome = asyncio.run(write_backup(settings.resolved_database_url, open_storage(settings), file, advance))
+        storage = open_storage(settings.storage, settings.images_dir)
+        outcome = asyncio.run(write_backup(settings.resolved_database_url, storage, file, advance))
     for problem in outcome.problems:
         typer.secho(problem, fg=typer.colors.RED, err=True)
     if outcome.problems:
@@ -91,7 +92,8 @@ def restore(file: Annotated[Path, typer.Argument(help="A file of `backup`.")], q
     with _errors(), _progress("Restoring", quiet=quiet) as advance:
         settings = load_settings()
         settings.prepare_data_dir()
-        outcome = asyncio.run(restore_backup(settings.resolved_database_url, open_storage(settings), file, advance))
+        storage = open_storage(settings.storage, settings.images_dir)
+        outcome = asyncio.run(restore_backup(settings.resolved_database_url, storage, file, advance))
     if not quiet:
         typer.echo(f"{outcome.rows} records and {outcome.files} pictures are restored")
 
@@ -100,7 +102,7 @@ def _run(work: Callable[[Settings, JobStore, Storage], Coroutine[Any, Any, _Resu
     async def opened(settings: Settings) -> _Result:
         store = await JobStore.open(settings.resolved_database_url)
         try:
-            return await work(settings, store, open_storage(settings))
+            return await work(settings, store, open_storage(settings.storage, settings.images_dir))
         finally:
             await store.close()
 

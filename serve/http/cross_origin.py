@@ -18,6 +18,7 @@ _READABLE = (
     "X-Job-ID",
     "X-Request-ID",
 )
+_MAX_AGE_SECONDS = 600  # for which a browser may remember the answer to a preflight request
 
 
 def add_cors(app: FastAPI, settings: CorsSettings) -> None:
@@ -33,5 +34,5 @@ def add_cors(app: FastAPI, settings: CorsSettings) -> None:
         allow_methods=_METHODS,
         allow_headers=["*"],
         expose_headers=_READABLE,
-        max_age=settings.max_age_seconds,
+        max_age=_MAX_AGE_SECONDS,
     )

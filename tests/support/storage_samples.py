@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.storage.s3 import Bucket, S3Storage
+from deployments.settings.storage import StorageSettings
+from deployments.storage.s3 import S3Storage
 
 IDENTITY = "0c7d4c2e-9a9c-5b0e-8f4f-0123456789ab"
 KEY = f"2031/02/03/{IDENTITY}.png"
@@ -19,4 +20,4 @@ def key_of(number: int, day: str = "2031/02/03", extension: str = "png") -> str:
 def bucket_at(url: str, name: str, **options: Any) -> S3Storage:
     """A storage in a bucket of a server of the tests."""
     known = {"prefix": PREFIX, "region": "us-east-1", "path_style": True}
-    return S3Storage(Bucket(name, endpoint_url=url, **known | options))
+    return S3Storage(StorageSettings(kind="s3", bucket=name, endpoint_url=url, **known | options))

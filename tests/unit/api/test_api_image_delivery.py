@@ -22,7 +22,8 @@ async def service(tmp_path, s3, bucket, request, monkeypatch):
     place = {"KIND": "s3", "BUCKET": bucket, "PREFIX": PREFIX, "ENDPOINT_URL": s3.url, "PATH_STYLE": "true"}
     for name, value in {**place, "REGION": "us-east-1", "URL_SECONDS": "600", "DELIVER": request.param}.items():
         monkeypatch.setenv(f"CYBERIMAGE_STORAGE__{name}", value)
-    async with api_service(tmp_path, storage=open_storage(Settings())) as service:
+    settings = Settings()
+    async with api_service(tmp_path, storage=open_storage(settings.storage, settings.images_dir)) as service:
         yield service
 
 

@@ -19,9 +19,9 @@ from deployments.storage.s3 import S3Storage
 def test_images_are_beside_the_database_unless_told_otherwise(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
 
-    prepare_storage(settings)
+    prepare_storage(settings.storage, settings.images_dir)
 
-    assert isinstance(open_storage(settings), LocalStorage)
+    assert isinstance(open_storage(settings.storage, settings.images_dir), LocalStorage)
     assert settings.images_dir.is_dir()
     assert list(settings.images_dir.iterdir()) == []
 
@@ -30,10 +30,10 @@ def test_variables_name_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"KIND": "s3", "BUCKET": "images", "PREFIX": "cyber", "REGION": "eu-west-1"}.items():
         monkeypatch.setenv(f"CYBERIMAGE_STORAGE__{name}", value)
 
-    storage = open_storage(load_settings())
+    storage = open_storage(load_settings().storage, Path("images"))
 
     assert isinstance(storage, S3Storage)
-    assert storage._bucket.prefix == "cyber/"
+    assert storage._prefix == "cyber/"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_file_in_the_place_of_the_images(tmp_path: Path) -> None:
     (tmp_path / "images").touch()
 
     with pytest.raises(SettingsError, match="a file is in the place of a folder") as caught:
-        prepare_storage(Settings(data_dir=tmp_path))
+        prepare_storage(StorageSettings(), tmp_path / "images")
     assert "\n" not in str(caught.value)
 
 
@@ -74,7 +74,7 @@ def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SettingsError) as caught:
-        prepare_storage(Settings(data_dir=tmp_path))
+        prepare_storage(StorageSettings(), tmp_path / "images")
     assert str(caught.value) == f"storage: Could not keep images in {tmp_path}/images: the disk is full."
 
 

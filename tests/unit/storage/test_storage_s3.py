@@ -102,7 +102,7 @@ async def test_a_bucket_deleted_behind_our_back_is_no_missing_image(
 
 class TestPublicUrl:
     async def test_anyone_may_read_there_for_a_while(self, s3: S3Server, bucket: str) -> None:
-        storage = bucket_at(s3.url, bucket, url_seconds=120)
+        storage = bucket_at(s3.url, bucket, deliver="redirect", url_seconds=120)
         await storage.write(KEY, b"picture")
 
         url = await storage.public_url(KEY)
@@ -114,7 +114,9 @@ class TestPublicUrl:
         assert s3.environment["AWS_SECRET_ACCESS_KEY"] not in url
 
     async def test_clients_may_reach_the_server_under_another_name(self, s3: S3Server, bucket: str) -> None:
-        storage = bucket_at(s3.url, bucket, url_seconds=120, public_endpoint_url="https://pictures.example")
+        storage = bucket_at(
+            s3.url, bucket, deliver="redirect", url_seconds=120, public_endpoint_url="https://pictures.example"
+        )
 
         assert (await storage.public_url(KEY)).startswith(f"https://pictures.example/{bucket}/{PREFIX}{KEY}?")
 
@@ -172,10 +174,11 @@ class TestCheck:
     async def test_no_region_at_all_is_found_out(self, s3: S3Server) -> None:
         await bucket_at(s3.url, s3.create_bucket("eu-west-1"), region=None).check()
 
-    async def test_a_server_that_is_not_there(self, s3: S3Server) -> None:
+    async def test_a_server_that_is_not_there(self, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("deployments.storage.s3._ATTEMPTS", 1)
         url = f"http://127.0.0.1:{free_port()}"
 
-        message = await failure_of(bucket_at(url, "bucket", attempts=1))
+        message = await failure_of(bucket_at(url, "bucket"))
 
         assert message == f"Could not keep images in bucket bucket at {url}: the server cannot be reached."
 
@@ -193,7 +196,7 @@ class TestCheck:
         settings = Settings(data_dir=tmp_path, storage=place)
 
         with pytest.raises(SettingsError) as caught:
-            prepare_storage(settings)
+            prepare_storage(settings.storage, settings.images_dir)
         assert str(caught.value) == (
             f"storage: Could not keep images in bucket no-such-bucket at {s3.url}: the bucket does not exist."
         )

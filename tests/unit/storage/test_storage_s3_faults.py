@@ -34,7 +34,10 @@ def storage(proxy: FaultyProxy, bucket: str, monkeypatch: pytest.MonkeyPatch) ->
     """A storage behind the proxy that repeats what failed without pauses, and waits for little."""
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)
     monkeypatch.setattr(module, "_LONGEST_PAUSE_SECONDS", 0.0)
-    return bucket_at(proxy.url, bucket, attempts=ATTEMPTS, read_timeout=0.5, connections=4)
+    monkeypatch.setattr(module, "_ATTEMPTS", ATTEMPTS)
+    monkeypatch.setattr(module, "_READ_SECONDS", 0.5)
+    monkeypatch.setattr(module, "_CONNECTIONS", 4)
+    return bucket_at(proxy.url, bucket)
 
 
 @pytest.mark.parametrize("fault", REPEATABLE)
