@@ -158,9 +158,8 @@ class Simulation:
                 num_images=1, num_inference_steps=steps, guidance_scale=7, width=64, height=64, seed=1
             )
             client = f"client {len(self._arrivals) % 5}"
-            await self._tracker.submit(
-                job_id, JobRequest(model_id=MODEL, prompt="a ring", settings=settings, client=client)
-            )
+            request = JobRequest(model_id=MODEL, prompt="a ring", settings=settings, client=client)
+            await self._tracker.submit_all({job_id: request})
             self._open.add(job_id)
 
     async def _work(self, now: float) -> None:

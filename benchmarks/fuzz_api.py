@@ -131,7 +131,7 @@ async def _serve(server: uvicorn.Server, service: ApiService) -> None:
 
 async def _draw_forever(service: ApiService) -> None:
     while True:
-        await service.tracker.resume("shapes", "fuzz")  # which a request may have paused
+        await service.tracker.administration.resume("shapes", "fuzz")  # which a request may have paused
         claims = await service.tracker.claim({"shapes": 10}, "fuzz", str(uuid4()), wait_seconds=1.0)
         for claim in claims:
             # A job that was cancelled or forgotten meanwhile is no concern of ours.

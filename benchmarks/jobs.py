@@ -101,13 +101,13 @@ async def measure(store: JobStore, times: Times, number: int, clients: int, watc
     request = request_of(client_of(number, clients))
 
     async def status() -> None:
-        await store.get(watched or job_id)
-        await store.queue_position(watched or job_id)
+        await store.jobs.get(watched or job_id)
+        await store.jobs.position(watched or job_id)
 
-    await timed("submit", lambda: store.submit(job_id, request, UNLIMITED))
+    await timed("submit", lambda: store.queue.submit({job_id: request}, UNLIMITED))
     await timed("status", status)
     await timed("counts", store.counts)
-    await timed("claim", lambda: store.claim({MODEL: 1}, "benchmark", claim_id, LEASE))
+    await timed("claim", lambda: store.claims.claim({MODEL: 1}, "benchmark", claim_id, LEASE))
 
 
 async def compare(urls: list[str], backlog: int, clients: int, rounds: int) -> tuple[Times, Times]:

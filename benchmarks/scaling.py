@@ -30,8 +30,10 @@ import ray
 
 from benchmarks.databases import new_database, sqlite_file
 from benchmarks.jobs import MODEL, fill
+from deployments.jobs.parts import OpenParts
 from deployments.jobs.records.jobs import Claim, JobPhase, NewImage
 from deployments.jobs.store import JobStore
+from deployments.jobs.transaction.operations import set_parts
 from deployments.tracker.actor import connect_tracker
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.progress import ProgressReporter
@@ -69,6 +71,7 @@ class TimedTracker:
     def __init__(self, tracker: JobTracker, meter: Meter) -> None:
         self._tracker = tracker
         self._meter = meter
+        set_parts(self, OpenParts, self.call)
 
     def __getattr__(self, name: str) -> Any:
         async def call(*args: Any, **kwargs: Any) -> Any:

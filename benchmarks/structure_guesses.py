@@ -51,7 +51,7 @@ GUESSES = (
     Guess("webhooks", ("webhook",), ("Courier", "sign", "read_url", "WebhookRefusedError")),
     Guess("rate limits", ("rate_limits", "rate_windows"), (r"RateWindows?", r"\w+\.spend_(submit|read)")),
     Guess("API keys", ("api_keys", "keys"), ("ApiKey", "KeyLimits", "make_key", "hash_of")),
-    Guess("what operators did", ("audit",), ("Audit", "AuditEntry", "audit_page")),
+    Guess("what operators did", ("audit",), ("Audit", "AuditEntry", "AuditPage")),
     Guess("the words of the search", ("search",), ("Search", "words_of", "indexed_words")),
     Guess("thumbnails", ("thumbnails",), (r"(encode|make|write)_thumbnails?", "thumbnail_key")),
     Guess(

@@ -22,7 +22,9 @@ from typing import Any
 
 from deployments.catalog.catalog import load_catalog
 from deployments.catalog.entry import PROJECT_ROOT
+from deployments.jobs.parts import OpenParts
 from deployments.jobs.records.jobs import JobPhase, JobRequest, ProgressReport
+from deployments.jobs.transaction.operations import set_parts
 from deployments.parameters import GenerationSettings
 from deployments.settings.service import Settings
 from deployments.storage.local import LocalStorage
@@ -41,6 +43,7 @@ class CountedTracker:
     def __init__(self, tracker: JobTracker) -> None:
         self._tracker = tracker
         self.calls: Counter[str] = Counter()
+        set_parts(self, OpenParts, self.call)
 
     def __getattr__(self, name: str) -> Any:
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -76,7 +79,7 @@ async def measure(watchers: int, reports: int, folder: Path) -> Cost:
     asked = GenerationSettings(
         num_images=1, num_inference_steps=reports + 1, guidance_scale=7, width=64, height=64, seed=1
     )
-    await tracker.submit(JOB_ID, JobRequest(model_id="shapes", prompt="a ring", settings=asked))
+    await tracker.submit_all({JOB_ID: JobRequest(model_id="shapes", prompt="a ring", settings=asked)})
     (claim,) = await tracker.claim({"shapes": 1}, "benchmark", "claim")
     async with AsyncExitStack() as stack:
         path = f"/api/jobs/{JOB_ID}/events"

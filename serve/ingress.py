@@ -43,7 +43,7 @@ class Ingress:
         storage = await asyncio.to_thread(open_storage, settings.storage, settings.images_dir)
         self._services = Services(settings, catalog, tracker, storage)
         self._retention = Retention(tracker, storage, settings.retention)
-        self._upkeep = Upkeep(tracker, storage, settings.upkeep)
+        self._upkeep = Upkeep(tracker.upkeep, storage, settings.upkeep)
         self._dispatcher = Dispatcher(
             tracker,
             models,

@@ -156,7 +156,7 @@ async def _release_jobs(settings: Settings) -> None:
 
     store = await JobStore.open(settings.resolved_database_url)
     try:
-        await store.release_all("the service was stopped.")
+        await store.attempts.release_all("the service was stopped.")
     finally:
         await store.close()
 

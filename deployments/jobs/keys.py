@@ -1,29 +1,28 @@
-"""What the job store knows of API keys, and the secrets that all replicas share."""
+"""API keys, and the secrets that all replicas share."""
 
 from __future__ import annotations
 
 import hmac
 import secrets
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import RowMapping, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.database.tables import api_keys, shared_secrets
 from deployments.jobs.database.upserts import upsert
 from deployments.jobs.records.api_keys import ApiKey, NewKey
 from deployments.jobs.records.exceptions import UnknownKeyError
 from deployments.jobs.transaction.audit import Action, Audit
-from deployments.jobs.transaction.change import Change
-from deployments.jobs.transaction.store_part import StorePart
+from deployments.jobs.transaction.operations import Operations, changes, reads, reads_clock
 
 USE_NOTED_EVERY = timedelta(minutes=10)
 
 
-class StoreKeys(StorePart):
+class Keys(Operations):
     """API keys, and secrets that all who use the database share."""
 
+    @changes
     async def add(self, key_id: str, key_hash: str, new: NewKey, who: str) -> ApiKey:
         """Keep a new key, or return the one that already has this id.
 
@@ -31,84 +30,68 @@ class StoreKeys(StorePart):
             key_id: From :func:`make_key`.
             key_hash: Of the whole key, from :func:`hash_of`.
             new: What the key is for.
-            who: Who wants it.
+            who: Who creates it.
         """
+        existing = await self._find(key_id)
+        if existing is not None:
+            return _key_of(existing)
+        now = self.transaction.now
+        row = {"id": key_id, "hash": key_hash, **new.model_dump(mode="json"), "created_at": now}
+        await self.connection.execute(insert(api_keys).values(**row))
+        await Audit(self.transaction).note(who, Action.CREATE_KEY, key_id=key_id, name=new.name)
+        return ApiKey(id=key_id, created_at=now, **dict(new))
 
-        async def work(change: Change) -> ApiKey:
-            existing = await _find(change.connection, key_id)
-            if existing is not None:
-                return _key_of(existing)
-            row = {"id": key_id, "hash": key_hash, **new.model_dump(mode="json"), "created_at": change.now}
-            await change.connection.execute(insert(api_keys).values(**row))
-            await Audit(change, who).note(Action.CREATE_KEY, key_id=key_id, name=new.name)
-            return ApiKey(id=key_id, created_at=change.now, **dict(new))
-
-        return await self._change(work)
-
-    async def list(self) -> list[ApiKey]:
-        """Return every key, revoked ones included, the oldest first."""
-
-        async def work(connection: AsyncConnection) -> list[ApiKey]:
-            found = await connection.execute(select(api_keys).order_by(api_keys.c.number))
-            return [_key_of(row) for row in found.mappings()]
-
-        return await self._database.read(work)
-
+    @changes
     async def revoke(self, key_id: str, who: str) -> ApiKey:
-        """Let a key be good for nothing any more, and return it; one that was revoked stays as it is.
+        """Revoke a key and return it; a key that is revoked already stays as it is.
 
         Raises:
             UnknownKeyError: There is none with this id.
         """
+        row = await self._find(key_id)
+        if row is None:
+            raise UnknownKeyError(f"There is no API key {key_id}.")
+        key = _key_of(row)
+        if key.revoked_at is not None:
+            return key
+        await self._update(key_id, revoked_at=self.transaction.now)
+        await Audit(self.transaction).note(who, Action.REVOKE_KEY, key_id=key_id, name=key.name)
+        return key.model_copy(update={"revoked_at": self.transaction.now})
 
-        async def work(change: Change) -> ApiKey:
-            row = await _find(change.connection, key_id)
-            if row is None:
-                raise UnknownKeyError(f"There is no API key {key_id}.")
-            key = _key_of(row)
-            if key.revoked_at is not None:
-                return key
-            revoked = update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=change.now)
-            await change.connection.execute(revoked)
-            await Audit(change, who).note(Action.REVOKE_KEY, key_id=key_id, name=key.name)
-            return key.model_copy(update={"revoked_at": change.now})
-
-        return await self._change(work)
-
+    @reads_clock
     async def check(self, key_id: str, key_hash: str) -> ApiKey | None:
-        """Return the key with this id and hash; None where there is none, or it was revoked. Its use is noted."""
+        """Return the key with this id and hash; None where there is none, or it is revoked.
 
-        async def look(connection: AsyncConnection) -> tuple[ApiKey | None, datetime]:
-            row = await _find(connection, key_id)
-            now = await self._now(connection)
-            if row is None or not hmac.compare_digest(row["hash"], key_hash) or row["revoked_at"] is not None:
-                return None, now
-            return _key_of(row), now
-
-        key, now = await self._database.read(look)
-        if key is not None and (key.last_used_at is None or now - key.last_used_at >= USE_NOTED_EVERY):
-            await self._database.write(lambda connection: _note_use(connection, key_id, now))
+        The key's use is noted in a transaction that follows, every ten minutes: most checks only read.
+        """
+        row = await self._find(key_id)
+        if row is None or not hmac.compare_digest(row["hash"], key_hash) or row["revoked_at"] is not None:
+            return None
+        key, now = _key_of(row), self.transaction.now
+        if key.last_used_at is None or now - key.last_used_at >= USE_NOTED_EVERY:
+            self.transaction.afterwards.append(lambda change: Keys(change)._update(key_id, last_used_at=now))
         return key
 
+    @changes
     async def secret(self, name: str) -> str:
-        """Return a secret that all who use this database share; it is made when it is first asked for."""
+        """Return a secret that all who use this database share; the first call makes it."""
+        made = upsert(self.connection, shared_secrets).values(name=name, value=secrets.token_hex(32))
+        await self.connection.execute(made.on_conflict_do_nothing(index_elements=[shared_secrets.c.name]))
+        kept = select(shared_secrets.c.value).where(shared_secrets.c.name == name)
+        return str(await self.connection.scalar(kept))
 
-        async def work(connection: AsyncConnection) -> str:
-            made = upsert(connection, shared_secrets).values(name=name, value=secrets.token_hex(32))
-            await connection.execute(made.on_conflict_do_nothing(index_elements=[shared_secrets.c.name]))
-            kept = select(shared_secrets.c.value).where(shared_secrets.c.name == name)
-            return str(await connection.scalar(kept))
+    @reads
+    async def list(self) -> list[ApiKey]:
+        """Return every key, the oldest first; revoked keys are among them."""
+        found = await self.connection.execute(select(api_keys).order_by(api_keys.c.number))
+        return [_key_of(row) for row in found.mappings()]
 
-        return await self._database.write(work)
+    async def _find(self, key_id: str) -> RowMapping | None:
+        found = await self.connection.execute(select(api_keys).where(api_keys.c.id == key_id))
+        return found.mappings().one_or_none()
 
-
-async def _find(connection: AsyncConnection, key_id: str) -> RowMapping | None:
-    found = await connection.execute(select(api_keys).where(api_keys.c.id == key_id))
-    return found.mappings().one_or_none()
-
-
-async def _note_use(connection: AsyncConnection, key_id: str, now: datetime) -> None:
-    await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=now))
+    async def _update(self, key_id: str, **values: Any) -> None:
+        await self.connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(**values))
 
 
 def _key_of(row: RowMapping) -> ApiKey:

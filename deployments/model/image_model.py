@@ -310,7 +310,7 @@ class ImageModel:
 
     async def _discard_if_cancelled(self, claim: Claim, images: list[NewImage]) -> None:
         """A cancelled job has no later attempt that could own these keys; a stale attempt's may be another's."""
-        job = await self._tracker.get(claim.job_id)
+        job = await self._tracker.jobs.get(claim.job_id)
         if job.state is JobState.CANCELLED:
             for image in images:
                 await delete_image_files(self._storage, image.key)

@@ -57,7 +57,7 @@ async def read_inputs(tracker: JobTracker, storage: Storage, settings: Generatio
 
 async def _find(tracker: JobTracker, name: str, picture_id: str) -> Picture:
     try:
-        return await tracker.get_picture(picture_id)
+        return await tracker.inputs.picture(picture_id)
     except UnknownPictureError:
         raise _gone(name, picture_id) from None
 

@@ -1,4 +1,4 @@
-"""The part of the job tracker that knows which models clients have chosen for what they ask for later."""
+"""Which models clients have chosen for the requests that follow."""
 
 from __future__ import annotations
 
@@ -24,17 +24,3 @@ class ModelChoices:
     def of(self, client: str) -> str | None:
         """The model that a client chose last; None where it chose none."""
         return self._chosen.get(client)
-
-
-class TrackerChoices:
-    """Choices hold for all ingress replicas; a tracker that was restarted knows none."""
-
-    _choices: ModelChoices
-
-    async def choose_model(self, client: str, model_id: str) -> None:
-        """Remember which model a client wants where its requests name none."""
-        self._choices.choose(client, model_id)
-
-    async def chosen_model(self, client: str) -> str | None:
-        """Return the model that a client chose last; None where nothing is known."""
-        return self._choices.of(client)

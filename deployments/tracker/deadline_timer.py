@@ -1,4 +1,4 @@
-"""Carries out what time alone does to pending jobs."""
+"""Carries out what time alone does to pending jobs: pauses end, and jobs expire."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAIT_WHILE_BUSY_SECONDS = 0.05
 
 
 class DeadlineTimer:
-    """Calls :meth:`JobStore.settle` when something is due.
+    """Calls :meth:`Deadlines.settle` when something is due.
 
     Args:
         store: The store, open.
@@ -47,11 +47,11 @@ class DeadlineTimer:
                     await self._has_news.wait()
 
     async def _settle(self) -> float:
-        deadline = await self._store.next_deadline()
+        deadline = await self._store.deadlines.next()
         self._next = deadline.at if deadline else None
         if deadline is None:
             return LONGEST_WAIT_SECONDS
         if deadline.seconds_left <= 0:
-            await self._store.settle()
+            await self._store.deadlines.settle()
             return WAIT_WHILE_BUSY_SECONDS  # there may be more, or what was due is locked by another transaction
         return min(LONGEST_WAIT_SECONDS, deadline.seconds_left)

@@ -8,46 +8,43 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from deployments.background import repeat_forever
 from deployments.jobs.database.database import REFUSED_ROWS
+from deployments.jobs.parts import OpenParts
 from deployments.jobs.queue.attempts import Completion
-from deployments.jobs.queue.counts import DetailedCounts, QueueCounts
 from deployments.jobs.queue.limits import QueueLimits
-from deployments.jobs.queue.listing import JobFilter, JobPage
-from deployments.jobs.queue.views import JobView
+from deployments.jobs.queue.views import JobView, ModelLoad
 from deployments.jobs.records.api_keys import NO_LIMITS, KeyLimits
 from deployments.jobs.records.exceptions import JobError, StoreUnavailableError, UnknownJobError
 from deployments.jobs.records.jobs import (
     Claim,
     Job,
+    JobPhase,
     JobRequest,
     JobState,
     NewImage,
-    PriorityClass,
     ProgressReport,
 )
 from deployments.jobs.store import Clock, JobStore, utc_now
 from deployments.jobs.transaction.backoff import Backoff
 from deployments.jobs.transaction.ledger import Moves
+from deployments.jobs.transaction.operations import parts_of, set_parts
 from deployments.settings.service import WebhookSettings
+from deployments.settings.telemetry import LogLevel
+from deployments.telemetry.logs import set_log_level
 from deployments.telemetry.measuring import note_queue, repeat
-from deployments.tracker.administration import TrackerAdministration
 from deployments.tracker.changes import ChangeLog, Changes
-from deployments.tracker.choices import ModelChoices, TrackerChoices
+from deployments.tracker.choices import ModelChoices
 from deployments.tracker.deadline_timer import DeadlineTimer
-from deployments.tracker.gallery import TrackerGallery
 from deployments.tracker.group_commit import GroupCommit
 from deployments.tracker.model_loads import ModelLoads
-from deployments.tracker.model_state import ModelConditions
-from deployments.tracker.models import TrackerModels
-from deployments.tracker.pictures import TrackerPictures
+from deployments.tracker.model_state import ModelCondition, ModelConditions
 from deployments.tracker.previews import Previews
-from deployments.tracker.protection import TrackerProtection
-from deployments.tracker.rate_windows import RateWindows
+from deployments.tracker.rate_windows import RateWindow, RateWindows
 from deployments.tracker.settings import TrackerSettings, fingerprint
 from deployments.tracker.step_rates import StepRates
 from deployments.tracker.wakeups import Wakeups
@@ -61,14 +58,16 @@ MOST_REPORTERS, MOST_COMPLETIONS = 256, 64  # that share a transaction
 # Topics: what may be claimable, and any change of a job.
 _QUEUE, _CHANGES = "queue", "changes"
 
+_OPEN_PARTS = parts_of(OpenParts)
 
-class JobTracker(
-    TrackerGallery, TrackerPictures, TrackerProtection, TrackerAdministration, TrackerChoices, TrackerModels
-):
-    """The job store behind an actor, with long polls and a reaper.
 
-    The store is opened by the first call that needs it, so that the actor is up even where its database is not. Every
-    method may be repeated; each raises what the method of :class:`JobStore` with its name raises.
+class JobTracker(OpenParts):
+    """The job store behind an actor, with long polls, a reaper, and what is known of jobs and models in memory.
+
+    The parts of the store that need nothing else are attributes, such as ``tracker.gallery``. The methods add something
+    to the store's operations, and raise what these raise. Every call may be repeated.
+
+    The first call that needs the store opens it, so that the actor is up even where its database is not.
 
     Args:
         database_url: An SQLAlchemy URL with an async driver.
@@ -144,6 +143,7 @@ class JobTracker(
         self._choices = ModelChoices()
         self._reports = GroupCommit(self._write_reports, MOST_REPORTERS)
         self._completions = GroupCommit(self._write_completions, MOST_COMPLETIONS, apart=REFUSED_ROWS)
+        set_parts(self, OpenParts, self.call)
 
     async def _store(self) -> JobStore:
         async with self._opening:
@@ -183,31 +183,29 @@ class JobTracker(
             database = "ok"
         return {"fingerprint": fingerprint(self._settings), "pid": os.getpid(), "database": database}
 
-    async def submit(self, job_id: str, request: JobRequest, of_key: KeyLimits = NO_LIMITS) -> Job:
-        """Put a job into the queue, or return the one that already has this id; within its key's limits."""
-        return await (await self._store()).submit(job_id, request, replace(self._limits, key=of_key))
+    async def call(self, part: str, operation: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call an operation of one of the open parts of the store, as :meth:`JobStore.call`.
+
+        Raises:
+            AttributeError: The part is not open, or has no operation of this name.
+        """
+        if part not in _OPEN_PARTS:
+            raise AttributeError(f"The job tracker has no part {part!r}")
+        return await (await self._store()).call(part, operation, args, kwargs)
 
     async def submit_each(
         self, submits: Sequence[tuple[str, JobRequest]], of_key: KeyLimits = NO_LIMITS
     ) -> list[Job | JobError]:
-        """As :meth:`submit` of each; in place of a job that is refused, the error says why."""
-        return await (await self._store()).submit_each(submits, replace(self._limits, key=of_key))
+        """As :meth:`Queue.submit_each`, within the settings' limits and the key's."""
+        return await (await self._store()).queue.submit_each(submits, replace(self._limits, key=of_key))
 
     async def submit_all(self, wanted: Mapping[str, JobRequest], of_key: KeyLimits = NO_LIMITS) -> list[Job]:
-        """Put jobs into the queue, by their ids: all or none; where some of the ids are taken, return their jobs."""
-        return await (await self._store()).submit_all(wanted, replace(self._limits, key=of_key))
+        """As :meth:`Queue.submit`, within the settings' limits and the key's."""
+        return await (await self._store()).queue.submit(wanted, replace(self._limits, key=of_key))
 
     async def retry(self, job_id: str, new_id: str, who: str, of_key: KeyLimits = NO_LIMITS) -> Job:
-        """Submit what a failed or cancelled job asked for once more, as a new job with this id."""
-        return await (await self._store()).retry(job_id, new_id, replace(self._limits, key=of_key), who)
-
-    async def reprioritize(self, job_id: str, priority: PriorityClass, who: str) -> Job:
-        """Give a pending job another class of priority."""
-        return await (await self._store()).reprioritize(job_id, priority, who)
-
-    async def get(self, job_id: str) -> Job:
-        """Return a job."""
-        return await (await self._store()).get(job_id)
+        """As :meth:`Queue.retry`, within the settings' limits and the key's."""
+        return await (await self._store()).queue.retry(job_id, new_id, replace(self._limits, key=of_key), who)
 
     async def view(self, job_id: str) -> JobView:
         """Return a job as :meth:`get_many` does."""
@@ -217,8 +215,8 @@ class JobTracker(
         return views[job_id]
 
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, JobView]:
-        """Return those of some jobs that there are, with all that is told beside their records."""
-        sight = await (await self._store()).get_many(job_ids)
+        """Return those of some jobs that exist, with what stands beside their records."""
+        sight = await (await self._store()).views.of(job_ids)
         found = {}
         for job_id, view in sight.views.items():
             running = sight.steps_left.get(view.job.request.model_id, ())
@@ -234,14 +232,10 @@ class JobTracker(
             )
         return found
 
-    async def jobs_of_clients(self, ended_since: Mapping[str, datetime]) -> list[str]:
-        """Return ids of clients' jobs that are open, or ended at or after the time that is given for each client."""
-        return await (await self._store()).jobs_of_clients(ended_since)
-
     async def changes(self, after: str | None, wait_seconds: float) -> Changes:
         """Return which jobs changed after a cursor, as :meth:`ChangeLog.since`; waits while there are none.
 
-        Only what goes through this tracker is told: another one on the same database has changes of its own.
+        Another tracker on the same database has changes of its own, which are not among them.
         """
 
         async def look() -> Changes:
@@ -249,24 +243,14 @@ class JobTracker(
 
         return await self._wakeups.poll(_CHANGES, look, lambda changes: changes.is_news, wait_seconds)
 
-    async def queue_position(self, job_id: str) -> int | None:
-        """Return how many claims of its model it takes to reach a job; None unless it is pending."""
-        return await (await self._store()).queue_position(job_id)
-
-    async def cancel(self, job_id: str, who: str = "") -> Job:
-        """Cancel a pending job, ask for the end of a processing one, leave one that has ended."""
-        job = await (await self._store()).cancel(job_id, who)
-        self._changed(job_id)
-        return job
-
     async def claim(
         self, capacity: Mapping[str, int], holder: str, claim_id: str, wait_seconds: float = 0.0
     ) -> list[Claim]:
-        """Claim as :meth:`JobStore.claim`, waiting up to ``wait_seconds`` for something to claim."""
+        """Claim as :meth:`Claims.claim`, waiting up to ``wait_seconds`` for something to claim."""
         store = await self._store()
 
         async def look() -> list[Claim]:
-            return await store.claim(capacity, holder, claim_id, self._lease)
+            return await store.claims.claim(capacity, holder, claim_id, self._lease)
 
         claims = await self._wakeups.poll(_QUEUE, look, bool, wait_seconds)
         for claim in claims:
@@ -292,71 +276,90 @@ class JobTracker(
         return completed
 
     async def fail(self, job_id: str, fence: int, message: str, *, retryable: bool) -> bool:
-        """End an attempt that failed; False if it is stale or had completed the job."""
-        store = await self._store()
-        ended = await store.fail(
-            job_id, fence, message, retryable=retryable, max_attempts=self._settings["max_attempts"]
-        )
+        """End an attempt that failed, as :meth:`Attempts.fail`; unless ``retryable``, no other attempt follows."""
+        max_attempts = self._settings["max_attempts"] if retryable else None
+        ended = await (await self._store()).attempts.fail(job_id, fence, message, max_attempts)
         self._rates.stopped(job_id)
         return ended
 
     async def release(self, job_id: str, fence: int, reason: str, *, excused: bool = False) -> bool:
-        """End an attempt for a reason that is not the job's fault; False if it is stale or had completed the job.
+        """End an attempt for a reason that is not the job's fault, as a retryable :meth:`fail`.
 
-        With ``excused`` the attempt does not count as tried: somebody's wish ended it.
+        With ``excused`` the attempt does not count: see :meth:`Attempts.excuse`.
         """
-        store = await self._store()
+        attempts = (await self._store()).attempts
         if excused:
-            ended = await store.excuse(job_id, fence, reason)
+            ended = await attempts.excuse(job_id, fence, reason)
         else:
-            ended = await store.release(job_id, fence, reason, self._settings["max_attempts"])
+            ended = await attempts.fail(job_id, fence, reason, self._settings["max_attempts"])
         self._rates.stopped(job_id)
         return ended
 
     async def confirm_cancel(self, job_id: str, fence: int) -> bool:
-        """Cancel a processing job whose cancellation was requested, now that its attempt has stopped."""
-        cancelled = await (await self._store()).confirm_cancel(job_id, fence)
+        """As :meth:`Attempts.confirm_cancel`."""
+        cancelled = await (await self._store()).attempts.confirm_cancel(job_id, fence)
         self._rates.stopped(job_id)
         return cancelled
 
     async def reap(self) -> list[str]:
         """Release every job whose lease has lapsed, and return their ids; a task of the tracker does it regularly."""
-        store = await self._store()
-        await store.shorten_leases(self._lease)
-        reaped = await store.reap(self._settings["max_attempts"])
+        attempts = (await self._store()).attempts
+        await attempts.shorten_leases(self._lease)
+        reaped = await attempts.reap(self._settings["max_attempts"])
         for job_id in reaped:
             logger.warning("The lease of job %s had lapsed", job_id)
             self._rates.stopped(job_id)
         return reaped
 
-    async def preview(self, job_id: str) -> bytes | None:
-        """Return what a job's image looks like so far, as a small WebP; None where that is not known."""
-        return self._previews.get(job_id)
-
-    async def list_jobs(self, wanted: JobFilter, limit: int = 50, cursor: str | None = None) -> JobPage:
-        """Return a page of jobs, newest first."""
-        return await (await self._store()).list_jobs(wanted, limit, cursor)
-
-    async def counts(self) -> QueueCounts:
-        """Count the jobs in each state, of all models and of each."""
-        return await (await self._store()).counts()
-
-    async def detailed_counts(self) -> DetailedCounts:
-        """As :meth:`counts`, with how the jobs fared."""
-        return await (await self._store()).detailed_counts()
-
     async def reset(self, who: str) -> list[str]:
-        """As :meth:`reap`, because somebody asked for it."""
+        """As :meth:`reap`, on somebody's request."""
         reset = await (await self._store()).administration.reset(self._settings["max_attempts"], who)
         for job_id in reset:
             self._rates.stopped(job_id)
         return reset
 
+    async def preview(self, job_id: str) -> bytes | None:
+        """Return what a job's image looks like so far, as a small WebP; None where that is not known."""
+        return self._previews.get(job_id)
+
+    async def announce_model(self, model_id: str, fingerprint: str, load_failure: str, replica: str) -> None:
+        """Note what a copy of a model says of itself, as :meth:`ModelConditions.note`."""
+        self._models.note(model_id, fingerprint, load_failure, replica)
+
+    async def announce_load(self, model_id: str, replica: str, seconds: float, *, is_over: bool) -> None:
+        """Note how far a copy of a model is with loading it, as :meth:`ModelLoads.note`."""
+        self._loads.note(model_id, replica, seconds, is_over=is_over)
+
+    async def model_conditions(self, fingerprints: Mapping[str, str]) -> dict[str, ModelCondition]:
+        """Return the condition of each model of a catalog, by its entries' fingerprints."""
+        return self._models.of(fingerprints)
+
+    async def choose_model(self, client: str, model_id: str) -> None:
+        """Remember which model a client wants where its requests name none."""
+        self._choices.choose(client, model_id)
+
+    async def chosen_model(self, client: str) -> str | None:
+        """Return the model that a client chose last; None where nothing is known."""
+        return self._choices.of(client)
+
+    async def spend_request(self, who: str, per_minute: int) -> RateWindow:
+        """Count a request, as :meth:`RateWindows.spend`, in memory."""
+        return await self._windows.spend(who, per_minute)
+
+    async def set_log_level(self, level: LogLevel) -> None:
+        """Log from this level on, until the tracker's process is started again."""
+        set_log_level(level)
+
     async def _write_reports(self, reporters: Sequence[Sequence[ProgressReport]]) -> list[set[str]]:
-        return await (await self._store()).report_each(reporters, self._lease)
+        return await (await self._store()).claims.report(reporters, self._lease)
 
     async def _write_completions(self, completions: Sequence[Completion]) -> list[bool]:
-        return await (await self._store()).complete_each(completions)
+        return await (await self._store()).attempts.complete(completions)
+
+    def _load_of(self, job: Job) -> ModelLoad | None:
+        """The load that a job waits for."""
+        waits = job.state is JobState.PROCESSING and job.phase is JobPhase.LOADING_MODEL
+        return self._loads.of(job.request.model_id) if waits else None
 
     def _note_moves(self, moves: Moves) -> None:
         for job_id in moves.jobs:
@@ -374,7 +377,7 @@ class JobTracker(
         self._wakeups.wake(_CHANGES)
 
     async def _measure(self) -> None:
-        note_queue(await self.counts(), self._settings["queue_limit"])
+        note_queue(await self.counts.by_state(), self._settings["queue_limit"])
 
     async def _reap_forever(self) -> None:
         pause = self._settings["lease_seconds"] / 3

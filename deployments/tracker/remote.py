@@ -9,7 +9,9 @@ from typing import Any, cast
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
+from deployments.jobs.parts import OpenParts
 from deployments.jobs.records.exceptions import JobError
+from deployments.jobs.transaction.operations import set_parts
 from deployments.tracker.job_tracker import JobTracker
 
 FindTracker = Callable[[], ActorHandle[JobTracker]]
@@ -32,6 +34,7 @@ class _RemoteTracker:
     def __init__(self, handle: ActorHandle[JobTracker], find: FindTracker) -> None:
         self._handle = handle
         self._find = find
+        set_parts(self, OpenParts, self.call)
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **kwargs: Any) -> Any:

@@ -21,10 +21,6 @@ class Wakeups:
         for news in self._waiting.get(topic, ()):
             news.set()
 
-    def waiters(self, topic: str) -> int:
-        """Count those who wait for a topic."""
-        return len(self._waiting.get(topic, ()))
-
     @contextmanager
     def waiting_for(self, topic: str) -> Iterator[asyncio.Event]:
         """Give an event that is set by every :meth:`wake` of the topic.

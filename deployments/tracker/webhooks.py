@@ -109,7 +109,7 @@ class Courier:
                 self._news.clear()
                 pause = POLL_SECONDS
                 try:
-                    due = await self._store.deliveries.seconds_to_next()
+                    due = await self._store.outbox.seconds_to_next()
                     if due is not None and due <= 0:
                         await self.deliver_due()
                         continue
@@ -124,9 +124,9 @@ class Courier:
 
     async def deliver_due(self) -> int:
         """Make the calls that are due, up to 64 of them at once, and return how many there were."""
-        deliveries = await self._store.deliveries.claim(AT_ONCE, self._lease)
+        deliveries = await self._store.outbox.claim(AT_ONCE, self._lease)
         if deliveries:
-            views = (await self._store.get_many([each.job_id for each in deliveries])).views
+            views = (await self._store.views.of([each.job_id for each in deliveries])).views
             await asyncio.gather(
                 *(self._deliver(each, views[each.job_id]) for each in deliveries if each.job_id in views)
             )
@@ -137,7 +137,7 @@ class Courier:
             async with asyncio.timeout(self._settings.timeout_seconds):
                 await self._call(delivery, view)
         except WebhookRefusedError as error:
-            await self._store.deliveries.failed(delivery, str(error), None)
+            await self._store.outbox.failed(delivery, str(error), None)
         except (TimeoutError, httpx.TimeoutException):
             await self._failed(delivery, f"No answer came within {self._settings.timeout_seconds:g} seconds.")
         except FailedCallError as error:
@@ -145,7 +145,7 @@ class Courier:
         except (httpx.HTTPError, OSError) as error:
             await self._failed(delivery, f"The host cannot be called: {str(error) or type(error).__name__}")
         else:
-            await self._store.deliveries.made(delivery)
+            await self._store.outbox.delivered(delivery)
 
     async def _call(self, delivery: Delivery, view: JobView) -> None:
         url = read_url(delivery.url, self._settings)
@@ -180,7 +180,7 @@ class Courier:
         doubled = settings.first_pause_seconds * 2.0 ** min(delivery.attempt - 1, 32)
         # Half of it is left to chance, so that calls which failed together do not come back together.
         pause = min(doubled, LONGEST_PAUSE_SECONDS) * random.uniform(0.75, 1.25)  # noqa: S311 # nosec B311
-        await self._store.deliveries.failed(delivery, reason, None if last else timedelta(seconds=pause))
+        await self._store.outbox.failed(delivery, reason, None if last else timedelta(seconds=pause))
 
 
 @cache

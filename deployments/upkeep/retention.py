@@ -38,9 +38,9 @@ async def clear_jobs(tracker: JobTracker, storage: Storage, state: JobState, mos
     cleared = 0
     while cleared < most:
         if state is JobState.PENDING:
-            done = await tracker.cancel_pending(JOBS_AT_ONCE, who)
+            done = await tracker.administration.cancel_pending(JOBS_AT_ONCE, who)
         else:
-            done = await _forget(tracker, storage, await tracker.removable(state, JOBS_AT_ONCE), who)
+            done = await _forget(tracker, storage, await tracker.administration.removable(state, JOBS_AT_ONCE), who)
         cleared += done
         if not done:
             break
@@ -80,7 +80,7 @@ class Retention:
 
     async def forget_some(self) -> int:
         """Forget up to 100 jobs that are kept no longer, with their images, and return how many it were."""
-        found = await self._tracker.removable_by(self._limits, JOBS_AT_ONCE)
+        found = await self._tracker.administration.removable_by(self._limits, JOBS_AT_ONCE)
         return await _forget(self._tracker, self._storage, found, WHO)
 
     async def _forget_all(self) -> None:
@@ -93,4 +93,4 @@ async def _forget(tracker: JobTracker, storage: Storage, jobs: list[Removable], 
     for job in jobs:
         for key in job.keys:
             await delete_image_files(storage, key)
-    return await tracker.remove([job.job_id for job in jobs], who) if jobs else 0
+    return await tracker.administration.remove([job.job_id for job in jobs], who) if jobs else 0

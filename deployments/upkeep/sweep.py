@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Protocol, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from deployments.background import TaskSet, repeat_forever
-from deployments.jobs.images.upkeep import BegunJob, FileBatch, KeptFile
+from deployments.jobs.images.upkeep import KeptFile, UpkeepRecords
 from deployments.jobs.records.jobs import PictureKind
 from deployments.settings.upkeep import UpkeepSettings
 from deployments.storage.base import MissingObjectError, Storage, StoredObject
@@ -27,25 +27,6 @@ MOST_TOLD = 100
 _AT_ONCE = 8
 _BATCH = 500
 _LONGEST_LOOK_SECONDS = 600.0
-
-
-class UpkeepRecords(Protocol):
-    """What upkeep asks of the records: a ``StoreGallery``, or the job tracker."""
-
-    async def known_ids(self, ids: Sequence[str]) -> set[str]:
-        """See :class:`StoreGallery`."""
-
-    async def begun_jobs(self) -> list[BegunJob]:
-        """See :class:`StoreGallery`."""
-
-    async def files_after(self, kind: PictureKind, last: int, limit: int) -> FileBatch:
-        """See :class:`StoreGallery`."""
-
-    async def forget_unused_inputs(self, older_than: timedelta, limit: int) -> int:
-        """See :class:`StoreGallery`."""
-
-    async def begin_chore(self, name: str, every: timedelta) -> bool:
-        """See :class:`StoreGallery`."""
 
 
 @dataclass
@@ -82,7 +63,7 @@ class Sweep:
     Memory is bounded: a thousand files, or 500 records, are looked at at a time.
 
     Args:
-        records: The records.
+        records: ``upkeep`` of the job store, or of the job tracker.
         storage: Where the files are.
         settings: How old what is removed has to be.
         now: The time, by the clock that dates the files.
@@ -156,7 +137,7 @@ async def damaged_files(
     """Read every image and input, and compare it with its checksum; yields a sentence for each that is not right.
 
     Args:
-        records: The records.
+        records: ``upkeep`` of the job store, or of the job tracker.
         storage: Where the files are.
         on_batch: Told how many files were looked at, some at a time.
 
@@ -175,7 +156,7 @@ class Upkeep:
     """Sweeps at regular times; of several ingress replicas one does.
 
     Args:
-        records: The records.
+        records: ``upkeep`` of the job store, or of the job tracker.
         storage: Where the files are.
         settings: How often, and what.
     """

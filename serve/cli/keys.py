@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deployments.jobs.keys import StoreKeys
+from deployments.jobs.keys import Keys
 from deployments.jobs.records.api_keys import ApiKey, NewKey, Scope, hash_of, make_key
 from deployments.jobs.records.exceptions import JobError
 from deployments.jobs.records.jobs import PriorityClass
@@ -133,9 +133,7 @@ def _is_local(data_dir: Path | None, database_url: str | None) -> bool:
     return data_dir is not None or database_url is not None
 
 
-def _in_database(
-    data_dir: Path | None, database_url: str | None, work: Callable[[StoreKeys], Awaitable[Result]]
-) -> Result:
+def _in_database(data_dir: Path | None, database_url: str | None, work: Callable[[Keys], Awaitable[Result]]) -> Result:
     """Do something with the keys in a job database, which is made where there is none yet."""
     given = {"data_dir": data_dir, "database_url": database_url}
     try:
@@ -146,7 +144,7 @@ def _in_database(
         fail(str(error))
 
 
-async def _at_store(url: str, work: Callable[[StoreKeys], Awaitable[Result]]) -> Result:
+async def _at_store(url: str, work: Callable[[Keys], Awaitable[Result]]) -> Result:
     store = await JobStore.open(url)
     try:
         return await work(store.keys)

@@ -36,7 +36,7 @@ def sweep() -> None:
     """
 
     async def work(settings: Settings, store: JobStore, storage: Storage) -> None:
-        found = await Sweep(store.gallery, storage, settings.upkeep).run()
+        found = await Sweep(store.upkeep, storage, settings.upkeep).run()
         megabytes = f"{found.orphan_bytes / 1e6:.1f} MB"
         typer.echo(f"{found.files} files, {found.orphans} without a record removed ({megabytes})")
         typer.echo(f"{found.unfinished} unfinished files removed, {found.inputs} unused inputs forgotten")
@@ -51,7 +51,7 @@ def verify(quiet: Quiet = False) -> None:
     """Read every image and input and compare it with its checksum; the exit code is 1 where one is missing or wrong."""
 
     async def work(settings: Settings, store: JobStore, storage: Storage) -> None:
-        images = sum(each.images for each in await store.gallery.usage())
+        images = sum(each.images for each in await store.holdings.of())
         problems = done = 0
         with _progress("Verifying", quiet=quiet) as advance:
 
@@ -60,7 +60,7 @@ def verify(quiet: Quiet = False) -> None:
                 done += count
                 advance(done, max(done, images))  # inputs come after them
 
-            async for problem in damaged_files(store.gallery, storage, note):
+            async for problem in damaged_files(store.upkeep, storage, note):
                 problems += 1
                 typer.secho(problem, fg=typer.colors.RED, err=True)
         if problems:

@@ -47,7 +47,7 @@ class KeyRing:
         until, known = self._remembered.get(digest, (now, None))
         if now < until:
             return known
-        found = await self._tracker.check_key(key_id, digest)
+        found = await self._tracker.keys.check(key_id, digest)
         self._remembered[digest] = (now + self._seconds, found)
         return found
 

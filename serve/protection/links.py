@@ -78,5 +78,5 @@ class Links:
         return right and self._clock() < int(expires)
 
     async def _sign(self, path: str, expires: int) -> str:
-        self._secret = self._secret or await self._tracker.shared_secret(LINKS)
+        self._secret = self._secret or await self._tracker.keys.secret(LINKS)
         return hmac.new(self._secret.encode(), f"{path}\n{expires}".encode(), hashlib.sha256).hexdigest()

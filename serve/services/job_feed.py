@@ -249,7 +249,7 @@ class JobFeed:
         since = {client: self._ended_since[client] for client in clients if client in self._ended_since}
         if since:
             next_since = datetime.now(UTC) - OVERLAP
-            wanted |= dict.fromkeys(await self._tracker.jobs_of_clients(since))
+            wanted |= dict.fromkeys(await self._tracker.jobs.of_clients(since))
             for client, looked_for in since.items():
                 if self._ended_since.get(client) == looked_for:  # nobody came who wants older ones
                     self._ended_since[client] = next_since

@@ -89,7 +89,7 @@ def input_settings(
 
 async def _find(tracker: JobTracker, name: str, picture_id: str, who: Identity) -> Picture:
     try:
-        picture = await tracker.get_picture(str(UUID(picture_id)))
+        picture = await tracker.inputs.picture(str(UUID(picture_id)))
         require_own_picture(who, picture)
     except (ValueError, UnknownPictureError):
         raise InvalidRequestError(

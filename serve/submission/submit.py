@@ -107,7 +107,7 @@ async def retry_job(services: Services, job_id: str, who: Identity) -> Job:
         QueueFullError: Too many jobs wait.
         DailyLimitError: The caller's API key has used up its images of today.
     """
-    asked = (await services.tracker.get(job_id)).request
+    asked = (await services.tracker.jobs.get(job_id)).request
     within_key(who, asked, asked.priority)
     new_id = new_job_id(who.name, None)
     with about(job_id=new_id), submit_spans({new_id: asked.model_id}):

@@ -54,11 +54,11 @@ async def keep_upload(services: Services, content: bytes, client: str, convert: 
     size, clean = await loop.run_in_executor(_DECODERS, _clean, content, settings.max_upload_pixels, convert)
     digest = hashlib.sha256(clean).hexdigest()
     identity = str(uuid5(_INPUTS, json.dumps([client, digest])))
-    known = await services.tracker.find_input(identity)
+    known = await services.tracker.inputs.find(identity)
     key = known.key if known else image_key(identity, datetime.now(UTC).date(), "png")
     if known is None or not await services.storage.exists(key):
         await services.storage.write(key, clean)
-    return await services.tracker.add_input(
+    return await services.tracker.inputs.add(
         NewInput(
             id=identity,
             key=key,

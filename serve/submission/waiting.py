@@ -132,7 +132,7 @@ def cancelled_without_client(services: Services, job_id: str, who: Identity, *, 
     except (asyncio.CancelledError, GeneratorExit, ClientLeftError):
         if always or services.settings.clients.cancel_on_disconnect:
             # A task of its own: nothing more can be awaited here.
-            _cancelling.start(services.tracker.cancel(job_id, who.name))
+            _cancelling.start(services.tracker.jobs.cancel(job_id, who.name))
         raise
 
 
@@ -151,7 +151,7 @@ async def _completion(services: Services, request: Request, job: Job, who: Ident
         is_loading = view.job.phase is JobPhase.LOADING_MODEL
         if is_loading and not services.settings.clients.wait_for_load and await _is_cold(services, job):
             if "idempotency-key" not in request.headers:
-                await services.tracker.cancel(job.id, who.name)
+                await services.tracker.jobs.cancel(job.id, who.name)
             raise ModelLoadingError(job.request.model_id, view.loading)
     return last
 

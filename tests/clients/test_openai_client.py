@@ -164,7 +164,7 @@ class TestRetries:
             client, transport = in_memory(service)
             async with asked(client.images.generate(prompt=PROMPT)) as waiting:
                 claim = await next_claim(service)
-                await service.tracker.cancel(claim.job_id)
+                await service.tracker.jobs.cancel(claim.job_id)
                 await service.tracker.confirm_cancel(claim.job_id, claim.fence)
                 with pytest.raises(openai.ConflictError):
                     await waiting
@@ -189,7 +189,7 @@ class TestKeys:
     async def test_errors_have_classes(self, tmp_path):
         async with api_service(tmp_path, auth={"mode": "keys", "cache_seconds": 0}) as service:
             key_id, key = make_key()
-            await service.tracker.add_key(key_id, hash_of(key), NewKey(name="ann", scopes=(Scope.READ,)), "root")
+            await service.tracker.keys.add(key_id, hash_of(key), NewKey(name="ann", scopes=(Scope.READ,)), "root")
             reader, _ = in_memory(service, key)
             stranger, _ = in_memory(service, "sk-wrong")
 

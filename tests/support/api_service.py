@@ -98,7 +98,7 @@ class ApiService:
         return image, await self.storage.read(image.key)
 
     async def job(self, job_id: str) -> Job:
-        return await self.tracker.get(job_id)
+        return await self.tracker.jobs.get(job_id)
 
 
 @asynccontextmanager

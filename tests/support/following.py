@@ -13,5 +13,5 @@ async def news_of(tracker: JobTracker, job: Job) -> Job:
     cursor, now = None, job
     while now.version == job.version:
         changes = await tracker.changes(cursor, LONG)
-        cursor, now = changes.cursor, await tracker.get(job.id)
+        cursor, now = changes.cursor, await tracker.jobs.get(job.id)
     return now

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from deployments.jobs.queue.attempts import Completion
 from deployments.jobs.queue.limits import QueueLimits
-from deployments.jobs.records.jobs import Claim, JobPhase, JobRequest, JobState, NewImage, ProgressReport
+from deployments.jobs.records.jobs import (
+    Claim,
+    Job,
+    JobPhase,
+    JobRequest,
+    JobState,
+    NewImage,
+    ProgressReport,
+)
 from deployments.jobs.store import JobStore
 from deployments.parameters import GenerationSettings
 
@@ -43,13 +53,29 @@ def image(job_id: str, index: int = 0) -> NewImage:
     )
 
 
+async def submit(store: JobStore, job_id: str, wanted: JobRequest, limits: QueueLimits) -> Job:
+    (job,) = await store.queue.submit({job_id: wanted}, limits)
+    return job
+
+
+async def reported(store: JobStore, reports: Sequence[ProgressReport], lease: timedelta) -> set[str]:
+    """Report jobs, as their one reporter; gives the ids of those that it must stop."""
+    (stop,) = await store.claims.report([reports], lease)
+    return stop
+
+
+async def complete(store: JobStore, job_id: str, fence: int, images: Sequence[NewImage]) -> bool:
+    (completed,) = await store.attempts.complete([Completion(job_id, fence, images)])
+    return completed
+
+
 async def submitted(store: JobStore, *job_ids: str, **fields) -> None:
     for job_id in job_ids:
-        await store.submit(job_id, request(**fields), LIMIT)
+        await submit(store, job_id, request(**fields), LIMIT)
 
 
 async def claimed(store: JobStore, claim_id: str, count: int = 1, model_id: str = "tiny") -> list[Claim]:
-    return await store.claim({model_id: count}, "replica", claim_id, LEASE)
+    return await store.claims.claim({model_id: count}, "replica", claim_id, LEASE)
 
 
 async def processing(store: JobStore, job_id: str = "a") -> int:
@@ -61,7 +87,7 @@ async def processing(store: JobStore, job_id: str = "a") -> int:
 
 
 async def state(store: JobStore, job_id: str = "a") -> JobState:
-    return (await store.get(job_id)).state
+    return (await store.jobs.get(job_id)).state
 
 
 def report(job_id: str, fence: int, step: int = 0, phase: JobPhase = JobPhase.GENERATING) -> ProgressReport:

@@ -8,6 +8,7 @@ from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.database.tables import jobs
+from deployments.jobs.records.exceptions import UnknownJobError
 from deployments.jobs.records.jobs import Image, Job, JobPhase, JobRequest, JobState, PriorityClass
 from deployments.parameters import GenerationSettings
 
@@ -71,3 +72,10 @@ async def lock_jobs(connection: AsyncConnection, job_ids: Collection[str]) -> di
     chosen = select(jobs).where(jobs.c.id.in_(job_ids)).order_by(jobs.c.id).with_for_update()
     found = await connection.execute(chosen)
     return {row["id"]: row for row in found.mappings()}
+
+
+def known(row: RowMapping | None, job_id: str) -> RowMapping:
+    """Return a job's row, or raise :class:`UnknownJobError` where there is none."""
+    if row is None:
+        raise UnknownJobError(f"There is no job {job_id}.")
+    return row

@@ -10,15 +10,15 @@ from typing import Annotated
 
 from pydantic import Field
 from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.database.search import Search
 from deployments.jobs.database.tables import IS_FAVOURITE, image_tags, images, jobs
 from deployments.jobs.database.upserts import upsert
-from deployments.jobs.images.holdings import held_images
+from deployments.jobs.images.holdings import Holdings
 from deployments.jobs.records.cursors import Cursor, next_cursor
 from deployments.jobs.records.exceptions import TooManyTagsError, UnknownImageError
 from deployments.jobs.records.jobs import Image, Record
+from deployments.jobs.transaction.operations import Operations, changes, reads
 
 MOST_COUNTED = 1000
 MOST_TAGS = 50
@@ -101,14 +101,24 @@ class _Place:
         return older[self.skipped : self.skipped + self.limit + 1]
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """What is shown and marked, within one transaction."""
+class Gallery(Operations):
+    """Pages of images, their favourites and tags."""
 
-    connection: AsyncConnection
+    @reads
+    async def page(
+        self, wanted: GalleryFilter, page: int = 1, limit: int = 20, cursor: str | None = None
+    ) -> GalleryPage:
+        """Return a page of the gallery, newest first.
 
-    async def page(self, wanted: GalleryFilter, page: int, limit: int, cursor: str | None) -> GalleryPage:
-        """See :meth:`StoreGallery.page`."""
+        Args:
+            wanted: Which images.
+            page: From 1; of no meaning with a cursor.
+            limit: Images on a page.
+            cursor: ``next_cursor`` of the page before.
+
+        Raises:
+            InvalidCursorError: The cursor is not one of these lists.
+        """
         if self.connection.dialect.name == "postgresql":
             # One plan for frequent and rare words, and sizes, would suit few of them.
             await self.connection.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
@@ -125,14 +135,25 @@ class Gallery:
             next_cursor=next_cursor(ends, limit),
         )
 
-    async def mark(self, image_id: str, *, favourite: bool) -> None:
-        """See :meth:`StoreGallery.mark_favourite`."""
+    @changes
+    async def mark_favourite(self, image_id: str, *, favourite: bool) -> None:
+        """Mark an image as a favourite, or take the mark away.
+
+        Raises:
+            UnknownImageError: There is none with this id.
+        """
         marked = update(images).where(images.c.id == image_id).values(favourite=favourite)
         if not (await self.connection.execute(marked)).rowcount:
             raise UnknownImageError(f"There is no image {image_id}.")
 
+    @changes
     async def tag(self, image_id: str, tag: str) -> list[str]:
-        """See :meth:`StoreGallery.tag`."""
+        """Give an image a tag, and return all its tags.
+
+        Raises:
+            UnknownImageError: There is none with this id.
+            TooManyTagsError: It has as many as it may.
+        """
         number = await self._number(image_id)
         row = {"tag": tag, "number": number}
         await self.connection.execute(upsert(self.connection, image_tags).values(**row).on_conflict_do_nothing())
@@ -141,15 +162,21 @@ class Gallery:
             raise TooManyTagsError(f"tag: the image has {MOST_TAGS} tags, and cannot have more; take one away first.")
         return tags
 
+    @changes
     async def untag(self, image_id: str, tag: str) -> list[str]:
-        """See :meth:`StoreGallery.untag`."""
+        """Take a tag from an image, and return the tags that are left.
+
+        Raises:
+            UnknownImageError: There is none with this id.
+        """
         number = await self._number(image_id)
         mine = (image_tags.c.number == number, image_tags.c.tag == tag)
         await self.connection.execute(delete(image_tags).where(*mine))
         return await self._tags_of(number)
 
-    async def tags(self, client: str | None) -> list[TagCount]:
-        """See :meth:`StoreGallery.list_tags`."""
+    @reads
+    async def list_tags(self, client: str | None = None) -> list[TagCount]:
+        """Return the tags of a client's images, or of all images, in alphabetical order."""
         counted = select(image_tags.c.tag, func.count().label("images"))
         if client is not None:
             counted = counted.join(images, images.c.number == image_tags.c.number).where(images.c.client == client)
@@ -159,7 +186,7 @@ class Gallery:
     async def _numbers(self, wanted: GalleryFilter, place: _Place) -> tuple[Sequence[int], int]:
         """The numbers of a page, with one more where there is another page; and how many match."""
         if wanted.is_counted:
-            total = await held_images(self.connection, wanted.client, wanted.model_id)
+            total = await Holdings(self.transaction).image_count(wanted.client, wanted.model_id)
             return await self._newest(wanted, place), total
         # Searching once for the page and once for the total would take twice as long.
         counted = await self._newest(wanted, _Place(MOST_COUNTED - 1))

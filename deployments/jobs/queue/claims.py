@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import RowMapping, bindparam, select, update
 
@@ -12,8 +12,8 @@ from deployments.jobs.database.rows import lock_jobs, request_of
 from deployments.jobs.database.tables import jobs
 from deployments.jobs.queue.deadlines import Deadlines
 from deployments.jobs.records.jobs import Claim, JobPhase, JobState, PriorityClass, ProgressReport
-from deployments.jobs.transaction.change import Change
 from deployments.jobs.transaction.lanes import await_lane, newest_turn, next_jobs
+from deployments.jobs.transaction.operations import Operations, changes
 
 
 @dataclass(frozen=True)
@@ -25,29 +25,50 @@ class Lease:
     until: datetime
 
 
-@dataclass(frozen=True)
-class Claims:
-    """What those who run jobs do before they end, within one transaction."""
+class Claims(Operations):
+    """Jobs from their claim to the end of the attempt."""
 
-    change: Change
+    @changes
+    async def claim(
+        self, capacity: Mapping[str, int], holder: str, claim_id: str, lease_time: timedelta
+    ) -> list[Claim]:
+        """Claim pending jobs: of each model by class of priority, then round robin among clients, oldest jobs first.
 
-    async def claim(self, capacity: Mapping[str, int], lease: Lease) -> list[Claim]:
-        """See :meth:`JobStore.claim`."""
+        Jobs of paused models, jobs that pause between attempts and jobs that have expired are not claimed.
+
+        Args:
+            capacity: How many jobs of each model id may be claimed.
+            holder: Who claims them; for messages and logs.
+            claim_id: Names this call. Repeated, it returns those of its jobs that are still its own, and no others.
+            lease_time: How long the jobs are kept for the holder unless reports renew the lease.
+        """
+        lease = Lease(holder, claim_id, self.transaction.now + lease_time)
         earlier = await self._claimed_by(lease)
         if earlier:
             return await self._renew(earlier, lease)
         free = {model_id: count for model_id, count in sorted(capacity.items()) if count > 0}
-        await Deadlines(self.change).settle()
+        await Deadlines(self.transaction).settle()
         claims = await self._take_next(free, lease)
         if not claims:
-            model_id = await await_lane(self.change.connection, list(free))
+            model_id = await await_lane(self.connection, list(free))
             if model_id is not None:
                 claims = await self._take_next({model_id: free[model_id]}, lease)
         return claims
 
-    async def report(self, reporters: Sequence[Sequence[ProgressReport]], lease_until: datetime) -> list[set[str]]:
-        """See :meth:`JobStore.report_each`: two statements, however many jobs there are."""
-        rows = await lock_jobs(self.change.connection, {report.job_id for each in reporters for report in each})
+    @changes
+    async def report(self, reporters: Sequence[Sequence[ProgressReport]], lease_time: timedelta) -> list[set[str]]:
+        """Note where jobs stand and renew their leases, in two statements, however many jobs there are.
+
+        Args:
+            reporters: The reports of each reporter.
+            lease_time: How long the leases hold from now.
+
+        Returns:
+            For each reporter, ids of the jobs that it must stop: another attempt has them, they have ended, they are
+            unknown, or their cancellation was requested (see :meth:`Attempts.confirm_cancel`). Nothing is noted of
+            these.
+        """
+        rows = await lock_jobs(self.connection, {report.job_id for each in reporters for report in each})
         noted: dict[str, tuple[JobPhase, int]] = {}
         stops = []
         for reports in reporters:
@@ -60,7 +81,7 @@ class Claims:
                 phase, step = noted.get(report.job_id, (row["phase"], row["step"]))
                 noted[report.job_id] = _later(phase, report.phase), max(report.step, step)
             stops.append(stop)
-        await self._note(noted, lease_until)
+        await self._note(noted, self.transaction.now + lease_time)
         return stops
 
     async def _note(self, noted: Mapping[str, tuple[JobPhase, int]], lease_until: datetime) -> None:
@@ -70,10 +91,10 @@ class Claims:
             {"reported": job_id, "phase": phase, "step": step, "lease_until": lease_until}
             for job_id, (phase, step) in noted.items()
         ]
-        await self.change.connection.execute(update(jobs).where(jobs.c.id == bindparam("reported")), rows)
+        await self.connection.execute(update(jobs).where(jobs.c.id == bindparam("reported")), rows)
 
     async def _claimed_by(self, lease: Lease) -> list[RowMapping]:
-        found = await self.change.connection.execute(
+        found = await self.connection.execute(
             select(jobs)
             .where(jobs.c.claim_id == lease.claim_id, jobs.c.holder == lease.holder)
             .order_by(jobs.c.id)
@@ -83,18 +104,18 @@ class Claims:
 
     async def _renew(self, rows: Iterable[RowMapping], lease: Lease) -> list[Claim]:
         current = [row for row in rows if row["state"] == JobState.PROCESSING]
-        await self.change.connection.execute(
+        await self.connection.execute(
             update(jobs).where(jobs.c.id.in_([row["id"] for row in current])).values(lease_until=lease.until)
         )
         return [claim_of(row, fence=row["attempts"]) for row in current]
 
     async def _take_next(self, free: Mapping[str, int], lease: Lease) -> list[Claim]:
-        connection = self.change.connection
+        connection = self.connection
         turn = await newest_turn(connection)
         ids = [
             job_id
             for model_id, count in free.items()
-            for job_id in await next_jobs(connection, model_id, count, self.change.now)
+            for job_id in await next_jobs(connection, model_id, count, self.transaction.now)
         ]
         if not ids:
             return []
@@ -102,7 +123,7 @@ class Claims:
         turns = {job_id: turn + place for place, job_id in enumerate(ids, start=1)}
         await self._take(turns, lease)
         for job_id in ids:
-            self.change.ledger.claimed(rows[job_id], turns[job_id])
+            self.transaction.ledger.claimed(rows[job_id], turns[job_id])
         return [claim_of(rows[job_id], fence=rows[job_id]["attempts"] + 1) for job_id in ids]
 
     async def _take(self, turns: Mapping[str, int], lease: Lease) -> None:
@@ -115,7 +136,7 @@ class Claims:
                 step=0,
                 attempts=jobs.c.attempts + 1,
                 message="",
-                started_at=self.change.now,
+                started_at=self.transaction.now,
                 holder=lease.holder,
                 claim_id=lease.claim_id,
                 lease_until=lease.until,
@@ -123,7 +144,7 @@ class Claims:
             )
         )
         rows = [{"taken": job_id, "turn_taken": turn} for job_id, turn in turns.items()]
-        await self.change.connection.execute(taken, rows)
+        await self.connection.execute(taken, rows)
 
 
 def _later(noted: str | None, reported: JobPhase) -> JobPhase:

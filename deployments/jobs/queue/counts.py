@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.database.tables import HAS_ENDED, WAITS, images, jobs, lanes, tallies
 from deployments.jobs.records.jobs import JobState, Record
+from deployments.jobs.transaction.operations import Operations, reads, reads_clock
 
 RATED_TIME = timedelta(minutes=10)
 
@@ -48,62 +48,64 @@ class DetailedCounts(QueueCounts):
     """Images of the last ten minutes, per minute, by model; those that were deleted do not count."""
 
 
-async def count_by_state(connection: AsyncConnection) -> QueueCounts:
-    """See :meth:`JobStore.counts`."""
-    found = await connection.execute(
-        select(tallies.c.state, tallies.c.model_id, func.sum(tallies.c.jobs)).group_by(
-            tallies.c.state, tallies.c.model_id
+class Counts(Operations):
+    """Numbers of jobs; where they can be asked for often, they are kept and not counted."""
+
+    @reads
+    async def by_state(self) -> QueueCounts:
+        """Count the jobs in each state, of all models and of each."""
+        found = await self.connection.execute(
+            select(tallies.c.state, tallies.c.model_id, func.sum(tallies.c.jobs)).group_by(
+                tallies.c.state, tallies.c.model_id
+            )
         )
-    )
-    total: Counter[str] = Counter()
-    models: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for state, model_id, count in found:
-        total[state] += count
-        models[model_id][state] = count
-    of_models = {model_id: StateCounts(**counts) for model_id, counts in sorted(models.items())}
-    return QueueCounts(**total, models=of_models)
+        total: Counter[str] = Counter()
+        models: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for state, model_id, count in found:
+            total[state] += count
+            models[model_id][state] = count
+        of_models = {model_id: StateCounts(**counts) for model_id, counts in sorted(models.items())}
+        return QueueCounts(**total, models=of_models)
 
+    @reads_clock
+    async def in_detail(self) -> DetailedCounts:
+        """As :meth:`by_state`, with how the jobs fared."""
+        counts = await self.by_state()
+        since = self.transaction.now - timedelta(hours=24)
+        recent = await self.connection.scalar(select(func.count()).where(jobs.c.created_at > since))
+        average = await self.connection.scalar(
+            select(func.avg(jobs.c.processing_seconds)).where(jobs.c.state == JobState.COMPLETED)
+        )
+        # By way of their jobs, whose ends are indexed: images are recorded as their job completes.
+        made = await self.connection.execute(
+            select(images.c.model_id, func.count())
+            .join_from(jobs, images, images.c.job_id == jobs.c.id)
+            .where(HAS_ENDED, jobs.c.completed_at > self.transaction.now - RATED_TIME)
+            .group_by(images.c.model_id)
+        )
+        minutes = RATED_TIME / timedelta(minutes=1)
+        ended = counts.completed + counts.failed
+        return DetailedCounts(
+            **dict(counts),
+            recent_24h=recent or 0,
+            avg_processing_time_seconds=average or 0.0,
+            failure_rate=counts.failed / ended if ended else 0.0,
+            images_per_minute={model_id: number / minutes for model_id, number in made},
+        )
 
-async def count_in_detail(connection: AsyncConnection, now: datetime) -> DetailedCounts:
-    """See :meth:`JobStore.detailed_counts`."""
-    counts = await count_by_state(connection)
-    since = now - timedelta(hours=24)
-    recent = await connection.scalar(select(func.count()).where(jobs.c.created_at > since))
-    average = await connection.scalar(
-        select(func.avg(jobs.c.processing_seconds)).where(jobs.c.state == JobState.COMPLETED)
-    )
-    # By way of their jobs, whose ends are indexed: images are recorded as their job completes.
-    made = await connection.execute(
-        select(images.c.model_id, func.count())
-        .join_from(jobs, images, images.c.job_id == jobs.c.id)
-        .where(HAS_ENDED, jobs.c.completed_at > now - RATED_TIME)
-        .group_by(images.c.model_id)
-    )
-    minutes = RATED_TIME / timedelta(minutes=1)
-    ended = counts.completed + counts.failed
-    return DetailedCounts(
-        **dict(counts),
-        recent_24h=recent or 0,
-        avg_processing_time_seconds=average or 0.0,
-        failure_rate=counts.failed / ended if ended else 0.0,
-        images_per_minute={model_id: number / minutes for model_id, number in made},
-    )
+    async def pending(self, model_id: str | None = None) -> int:
+        """Return how many jobs are pending, of one model or of all."""
+        pending = select(func.sum(tallies.c.jobs)).where(tallies.c.state == JobState.PENDING)
+        if model_id is not None:
+            pending = pending.where(tallies.c.model_id == model_id)
+        return await self.connection.scalar(pending) or 0
 
+    async def pending_of_client(self, client: str) -> int:
+        """Return how many jobs of a client are pending, of all models; without those that pause between attempts."""
+        pending = select(func.sum(lanes.c.pending)).where(lanes.c.client == client, WAITS)
+        return await self.connection.scalar(pending) or 0
 
-async def pending_jobs(connection: AsyncConnection, model_id: str | None = None) -> int:
-    """Return how many jobs are pending, of one model or of all."""
-    pending = select(func.sum(tallies.c.jobs)).where(tallies.c.state == JobState.PENDING)
-    if model_id is not None:
-        pending = pending.where(tallies.c.model_id == model_id)
-    return await connection.scalar(pending) or 0
-
-
-async def pending_jobs_of_client(connection: AsyncConnection, client: str) -> int:
-    """Return how many jobs of a client are pending, of all models; without those that pause between attempts."""
-    return await connection.scalar(select(func.sum(lanes.c.pending)).where(lanes.c.client == client, WAITS)) or 0
-
-
-async def open_jobs_of_client(connection: AsyncConnection, client: str) -> int:
-    """Return how many jobs of a client wait, pause or run, of all models."""
-    is_open = (jobs.c.client == client, jobs.c.completed_at.is_(None))
-    return await connection.scalar(select(func.count()).where(*is_open)) or 0
+    async def open_of_client(self, client: str) -> int:
+        """Return how many jobs of a client wait, pause or run, of all models."""
+        is_open = (jobs.c.client == client, jobs.c.completed_at.is_(None))
+        return await self.connection.scalar(select(func.count()).where(*is_open)) or 0

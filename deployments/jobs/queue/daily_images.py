@@ -9,14 +9,14 @@ from sqlalchemy import delete, select
 from deployments.jobs.database.tables import daily_images
 from deployments.jobs.database.upserts import add_counts
 from deployments.jobs.records.exceptions import DailyLimitError
-from deployments.jobs.transaction.change import Change
+from deployments.jobs.transaction.transaction import Transaction
 
 
-async def spend_images(change: Change, client: str, count: int, limit: int) -> None:
+async def spend_images(transaction: Transaction, client: str, count: int, limit: int) -> None:
     """Count images that a client asks for today.
 
     Args:
-        change: The transaction; it must not go on where this raises.
+        transaction: The transaction; it must not go on where this raises.
         client: Who asks.
         count: How many images more.
         limit: How many a day there may be.
@@ -24,12 +24,12 @@ async def spend_images(change: Change, client: str, count: int, limit: int) -> N
     Raises:
         DailyLimitError: They would be too many.
     """
-    now = change.now.astimezone(UTC)
+    connection, now = transaction.connection, transaction.now.astimezone(UTC)
     day = now.date()
     mine = daily_images.c.client == client
-    await change.connection.execute(delete(daily_images).where(mine, daily_images.c.day < day))
-    await add_counts(change.connection, daily_images, [{"client": client, "day": day, "images": count}])
-    spent = await change.connection.scalar(select(daily_images.c.images).where(mine, daily_images.c.day == day))
+    await connection.execute(delete(daily_images).where(mine, daily_images.c.day < day))
+    await add_counts(connection, daily_images, [{"client": client, "day": day, "images": count}])
+    spent = await connection.scalar(select(daily_images.c.images).where(mine, daily_images.c.day == day))
     if spent is not None and spent > limit:
         left = max(0, limit - (spent - count))
         midnight = datetime.combine(day + timedelta(days=1), time(), UTC)

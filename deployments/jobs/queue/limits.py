@@ -11,13 +11,13 @@ from datetime import timedelta
 from sqlalchemy import RowMapping, select
 
 from deployments.jobs.database.tables import HAS_ENDED, jobs
-from deployments.jobs.images.holdings import held_bytes, held_images
-from deployments.jobs.queue.counts import open_jobs_of_client, pending_jobs, pending_jobs_of_client
+from deployments.jobs.images.holdings import Holdings
+from deployments.jobs.queue.counts import Counts
 from deployments.jobs.queue.daily_images import spend_images
 from deployments.jobs.records.api_keys import NO_LIMITS, KeyLimits
 from deployments.jobs.records.exceptions import ClientQueueFullError, QueueFullError, QuotaError
 from deployments.jobs.records.jobs import JobRequest
-from deployments.jobs.transaction.change import Change
+from deployments.jobs.transaction.transaction import Transaction
 
 MEASURED_TIME = timedelta(minutes=10)
 MEASURED_JOBS = 200
@@ -50,13 +50,13 @@ class QueueLimits:
 class Admission:
     """Whether jobs are let into the queue, within one transaction."""
 
-    change: Change
+    transaction: Transaction
     limits: QueueLimits
 
     async def check(self, wanted: Sequence[JobRequest]) -> None:
         """Raise the error of the limit that is reached, :class:`QueueFullError` or another, unless all may come in."""
-        connection, limits = self.change.connection, self.limits
-        excess = await pending_jobs(connection) + len(wanted) - limits.total
+        counts, limits = Counts(self.transaction), self.limits
+        excess = await counts.pending() + len(wanted) - limits.total
         if excess > 0:
             retry = await self._seconds_until(excess, lambda _: True)
             raise QueueFullError(_full("The queue is full", limits.total), retry_after_seconds=retry)
@@ -72,12 +72,12 @@ class Admission:
         for client, count in images.items():
             await self._check_quota(client, count)
             if limits.key.images_per_day is not None:
-                await spend_images(self.change, client, count, limits.key.images_per_day)
+                await spend_images(self.transaction, client, count, limits.key.images_per_day)
 
     async def _check_client(self, client: str, count: int, limit: int | None) -> None:
         if limit is None:
             return
-        excess = await pending_jobs_of_client(self.change.connection, client) + count - limit
+        excess = await Counts(self.transaction).pending_of_client(client) + count - limit
         if excess > 0:
             retry = await self._seconds_until(excess, lambda job: job["client"] == client)
             raise ClientQueueFullError(_full("You have too many jobs waiting", limit), retry_after_seconds=retry)
@@ -85,14 +85,14 @@ class Admission:
     async def _check_concurrent(self, client: str, count: int, limit: int | None) -> None:
         if limit is None:
             return
-        excess = await open_jobs_of_client(self.change.connection, client) + count - limit
+        excess = await Counts(self.transaction).open_of_client(client) + count - limit
         if excess > 0:
             retry = await self._seconds_until(excess, lambda job: job["client"] == client)
             sentence = f"You have too many jobs under way ({limit} may wait or run at once); try again later."
             raise ClientQueueFullError(sentence, retry_after_seconds=retry)
 
     async def _check_model(self, model_id: str, count: int, limit: int) -> None:
-        excess = await pending_jobs(self.change.connection, model_id) + count - limit
+        excess = await Counts(self.transaction).pending(model_id) + count - limit
         if excess > 0:
             retry = await self._seconds_until(excess, lambda job: job["model_id"] == model_id)
             raise QueueFullError(_full(f"The queue of {model_id} is full", limit), retry_after_seconds=retry)
@@ -100,20 +100,20 @@ class Admission:
     async def _check_quota(self, client: str, count: int) -> None:
         most_images, most_bytes = self.limits.owner_images, self.limits.owner_bytes
         if most_images is not None:
-            left = max(0, most_images - await held_images(self.change.connection, client))
+            left = max(0, most_images - await Holdings(self.transaction).image_count(client))
             if count > left:
                 raise QuotaError(
                     f"You may keep {most_images} images, and there is room for {left} more of them; "
                     "delete some, or ask for fewer."
                 )
-        if most_bytes is not None and await held_bytes(self.change.connection, client) >= most_bytes:
+        if most_bytes is not None and await Holdings(self.transaction).byte_count(client) >= most_bytes:
             raise QuotaError(f"Your images have reached the {most_bytes} bytes that you may keep; delete some first.")
 
     async def _seconds_until(self, excess: int, counts: Callable[[RowMapping], bool]) -> int:
         """How long it takes for ``excess`` jobs to leave, at the rate at which jobs of this kind ended lately."""
-        found = await self.change.connection.execute(
+        found = await self.transaction.connection.execute(
             select(jobs.c.model_id, jobs.c.client, jobs.c.started_at, jobs.c.completed_at)
-            .where(HAS_ENDED, jobs.c.completed_at > self.change.now - MEASURED_TIME)
+            .where(HAS_ENDED, jobs.c.completed_at > self.transaction.now - MEASURED_TIME)
             .order_by(jobs.c.completed_at.desc())
             .limit(MEASURED_JOBS)
         )
@@ -122,7 +122,7 @@ class Admission:
         done = sum(job["started_at"] is not None and counts(job) for job in ended)
         if not done:
             return UNMEASURED_SECONDS
-        seconds: float = (self.change.now - ended[-1]["completed_at"]).total_seconds()
+        seconds: float = (self.transaction.now - ended[-1]["completed_at"]).total_seconds()
         return max(SHORTEST_SECONDS, min(LONGEST_SECONDS, math.ceil(excess * seconds / done)))
 
 

@@ -1,19 +1,17 @@
-"""The outbox: calls that are due because a job has ended, until they are delivered or given up."""
+"""The outbox: calls of webhooks that are due because a job has ended, until they are delivered or given up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import uuid4
 
 from sqlalchemy import RowMapping, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deployments.jobs.database.tables import webhooks
 from deployments.jobs.records.jobs import Record
-from deployments.jobs.transaction.change import Change
+from deployments.jobs.transaction.operations import Operations, changes, reads_clock
 
 
 class WebhookState(StrEnum):
@@ -46,38 +44,43 @@ class Delivery(Record):
     """From 1; the fence of what comes of it."""
 
 
-@dataclass(frozen=True)
-class Outbox:
-    """What becomes of calls, within one transaction."""
-
-    change: Change
+class Outbox(Operations):
+    """The calls of webhooks."""
 
     async def put(self, jobs: Sequence[RowMapping]) -> None:
         """Note the calls that are due for jobs which end in this transaction, where their clients want one."""
-        from_now = {"state": WebhookState.DUE, "due_at": self.change.now}
+        from_now = {"state": WebhookState.DUE, "due_at": self.transaction.now}
         due = [
             {"id": str(uuid4()), "job_id": job["id"], "url": job["webhook_url"], **from_now}
             for job in jobs
             if job["webhook_url"] is not None
         ]
         if due:
-            await self.change.connection.execute(insert(webhooks), due)
+            await self.connection.execute(insert(webhooks), due)
 
+    @reads_clock
+    async def seconds_to_next(self) -> float | None:
+        """Return in how many seconds the next call is due; None where none is."""
+        times = select(webhooks.c.due_at).where(webhooks.c.state == WebhookState.DUE).order_by(webhooks.c.due_at)
+        due: datetime | None = await self.connection.scalar(times.limit(1))
+        return None if due is None else (due - self.transaction.now).total_seconds()
+
+    @changes
     async def claim(self, most: int, lease: timedelta) -> list[Delivery]:
-        """See :meth:`StoreDeliveries.claim`."""
+        """Claim up to ``most`` calls that are due; nobody else can claim them until the lease has lapsed."""
         due = (
             select(webhooks.c.id)
-            .where(webhooks.c.state == WebhookState.DUE, webhooks.c.due_at <= self.change.now)
+            .where(webhooks.c.state == WebhookState.DUE, webhooks.c.due_at <= self.transaction.now)
             .order_by(webhooks.c.due_at)
             .limit(most)
             .with_for_update(skip_locked=True)
         )
-        ids = (await self.change.connection.scalars(due)).all()
+        ids = (await self.connection.scalars(due)).all()
         # Until the lease has lapsed it is due to nobody else.
-        taken = await self.change.connection.execute(
+        taken = await self.connection.execute(
             update(webhooks)
             .where(webhooks.c.id.in_(ids))
-            .values(attempts=webhooks.c.attempts + 1, due_at=self.change.now + lease)
+            .values(attempts=webhooks.c.attempts + 1, due_at=self.transaction.now + lease)
             .returning(webhooks)
         )
         return [
@@ -85,19 +88,30 @@ class Outbox:
             for row in taken.mappings()
         ]
 
+    @changes
     async def delivered(self, delivery: Delivery) -> None:
-        """See :meth:`JobStore.delivered`."""
+        """Note that a call was made; nothing where its lease had lapsed and somebody else has claimed it."""
         await self._end(delivery, state=WebhookState.DELIVERED, last_error="")
 
+    @changes
     async def failed(self, delivery: Delivery, reason: str, pause: timedelta | None) -> None:
-        """See :meth:`StoreDeliveries.failed`."""
+        """Note that a call failed, and is due again after a pause or given up (None); else as :meth:`delivered`."""
         if pause is None:
             await self._end(delivery, state=WebhookState.DEAD, last_error=reason)
         else:
-            await self._end(delivery, due_at=self.change.now + pause, last_error=reason)
+            await self._end(delivery, due_at=self.transaction.now + pause, last_error=reason)
+
+    async def status_of(self, job_ids: list[str]) -> dict[str, WebhookStatus]:
+        """Return how the calls of jobs that have ended fare, by job id."""
+        chosen = select(webhooks).where(webhooks.c.job_id.in_(job_ids)).order_by(webhooks.c.number)
+        found = await self.connection.execute(chosen)
+        return {
+            row["job_id"]: WebhookStatus(state=row["state"], attempts=row["attempts"], last_error=row["last_error"])
+            for row in found.mappings()
+        }
 
     async def _end(self, delivery: Delivery, **changes: object) -> None:
-        await self.change.connection.execute(
+        await self.connection.execute(
             update(webhooks)
             .where(
                 webhooks.c.id == delivery.id,
@@ -106,18 +120,3 @@ class Outbox:
             )
             .values(**changes)
         )
-
-
-async def next_due(connection: AsyncConnection) -> datetime | None:
-    """Return when the next call is due; None where none is."""
-    times = select(webhooks.c.due_at).where(webhooks.c.state == WebhookState.DUE).order_by(webhooks.c.due_at)
-    return await connection.scalar(times.limit(1))
-
-
-async def webhooks_of(connection: AsyncConnection, job_ids: list[str]) -> dict[str, WebhookStatus]:
-    """Return how the calls of jobs that have ended fare, by job id."""
-    found = await connection.execute(select(webhooks).where(webhooks.c.job_id.in_(job_ids)).order_by(webhooks.c.number))
-    return {
-        row["job_id"]: WebhookStatus(state=row["state"], attempts=row["attempts"], last_error=row["last_error"])
-        for row in found.mappings()
-    }

@@ -1,24 +1,22 @@
-"""Jobs as those see them who follow them: the record, and all that is told beside it."""
+"""Jobs as those who follow them see them: the record, and what stands beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from sqlalchemy import or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import select
 
 from deployments.jobs.database.rows import job_of
 from deployments.jobs.database.tables import RUNS, jobs
 from deployments.jobs.images.images import Images
-from deployments.jobs.queue.outbox import WebhookState, WebhookStatus, webhooks_of
-from deployments.jobs.queue.submits import queue_position
+from deployments.jobs.queue.jobs import Jobs
+from deployments.jobs.queue.outbox import Outbox, WebhookState, WebhookStatus
 from deployments.jobs.records.jobs import Image, Job, JobState
+from deployments.jobs.transaction.operations import Operations, reads
 
-# A position takes two queries of its own. Where more pending jobs are asked for, the last ones are told none.
+# A position takes two queries of its own. Of more pending jobs the last ones get none.
 MOST_POSITIONS = 64
-MOST_OF_A_CLIENT = 1000
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class ModelLoad:
 
 @dataclass(frozen=True)
 class JobView:
-    """A job, and what is told beside its record.
+    """A job, and what stands beside its record.
 
     Attributes:
         job: The record.
@@ -75,55 +73,45 @@ class Sight:
     steps_left: dict[str, list[int]]
 
 
-async def look_at(connection: AsyncConnection, job_ids: Sequence[str]) -> Sight:
-    """See :meth:`JobStore.get_many`."""
-    rows = await connection.execute(select(jobs).where(jobs.c.id.in_(job_ids)))
-    found = {row["id"]: job_of(row) for row in rows.mappings()}
-    pictures = await _images_of(connection, [job.id for job in found.values() if job.state is JobState.COMPLETED])
-    pending = [job_id for job_id in job_ids if job_id in found and found[job_id].state is JobState.PENDING]
-    positions = {job_id: await queue_position(connection, job_id) for job_id in pending[:MOST_POSITIONS]}
-    called = await _webhooks_of(connection, [job for job in found.values() if job.request.webhook_url is not None])
-    views = {
-        job_id: JobView(
-            job,
-            images=tuple(pictures.get(job_id, ())),
-            queue_position=positions.get(job_id),
-            webhook=called.get(job_id),
-        )
-        for job_id, job in found.items()
-    }
-    models = {found[job_id].request.model_id for job_id in positions}
-    return Sight(views, {model_id: await _steps_left(connection, model_id) for model_id in models})
+class Views(Operations):
+    """Jobs with what stands beside their records."""
 
+    @reads
+    async def of(self, job_ids: Sequence[str]) -> Sight:
+        """Return those of some jobs that exist, with their images, positions and webhooks.
 
-async def jobs_of_clients(connection: AsyncConnection, ended_since: Mapping[str, datetime]) -> list[str]:
-    """See :meth:`JobStore.jobs_of_clients`."""
-    found: list[str] = []
-    for client, since in ended_since.items():
-        newest = (
-            select(jobs.c.id)
-            .where(jobs.c.client == client, or_(jobs.c.completed_at.is_(None), jobs.c.completed_at >= since))
-            .order_by(jobs.c.number.desc())
-            .limit(MOST_OF_A_CLIENT)
-        )
-        found += reversed((await connection.scalars(newest)).all())
-    return found
+        Of many pending jobs only the first ones have a position.
+        """
+        rows = await self.connection.execute(select(jobs).where(jobs.c.id.in_(job_ids)))
+        found = {row["id"]: job_of(row) for row in rows.mappings()}
+        pictures = await self._images_of([job.id for job in found.values() if job.state is JobState.COMPLETED])
+        pending = [job_id for job_id in job_ids if job_id in found and found[job_id].state is JobState.PENDING]
+        positions = {job_id: await Jobs(self.transaction).position(job_id) for job_id in pending[:MOST_POSITIONS]}
+        called = await self._webhooks_of([job for job in found.values() if job.request.webhook_url is not None])
+        views = {
+            job_id: JobView(
+                job,
+                images=tuple(pictures.get(job_id, ())),
+                queue_position=positions.get(job_id),
+                webhook=called.get(job_id),
+            )
+            for job_id, job in found.items()
+        }
+        models = {found[job_id].request.model_id for job_id in positions}
+        return Sight(views, {model_id: await self._steps_left(model_id) for model_id in models})
 
+    async def _images_of(self, job_ids: list[str]) -> dict[str, list[Image]]:
+        found: dict[str, list[Image]] = {}
+        for image in await Images(self.transaction).of_jobs(job_ids) if job_ids else ():
+            found.setdefault(image.job_id, []).append(image)
+        return found
 
-async def _images_of(connection: AsyncConnection, job_ids: list[str]) -> dict[str, list[Image]]:
-    found: dict[str, list[Image]] = {}
-    for image in await Images(connection).of_jobs(job_ids) if job_ids else ():
-        found.setdefault(image.job_id, []).append(image)
-    return found
+    async def _webhooks_of(self, wanting: list[Job]) -> dict[str, WebhookStatus]:
+        ended = [job.id for job in wanting if job.state.is_terminal]
+        waiting = {job.id: WebhookStatus(state=WebhookState.WAITING) for job in wanting if not job.state.is_terminal}
+        return waiting | (await Outbox(self.transaction).status_of(ended) if ended else {})
 
-
-async def _webhooks_of(connection: AsyncConnection, wanting: list[Job]) -> dict[str, WebhookStatus]:
-    ended = [job.id for job in wanting if job.state.is_terminal]
-    waiting = {job.id: WebhookStatus(state=WebhookState.WAITING) for job in wanting if not job.state.is_terminal}
-    return waiting | (await webhooks_of(connection, ended) if ended else {})
-
-
-async def _steps_left(connection: AsyncConnection, model_id: str) -> list[int]:
-    left = jobs.c.total_steps - jobs.c.step
-    running = select(left).where(RUNS, jobs.c.model_id == model_id)
-    return list((await connection.scalars(running)).all())
+    async def _steps_left(self, model_id: str) -> list[int]:
+        left = jobs.c.total_steps - jobs.c.step
+        running = select(left).where(RUNS, jobs.c.model_id == model_id)
+        return list((await self.connection.scalars(running)).all())

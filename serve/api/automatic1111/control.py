@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from deployments.jobs.queue.listing import JobFilter
+from deployments.jobs.queue.jobs import JobFilter
 from deployments.jobs.queue.views import JobView
 from deployments.jobs.records.jobs import Job
 from serve.api.automatic1111 import examples
@@ -54,13 +54,13 @@ async def interrupt(behind: Behind, who: Who) -> dict[str, str]:
     """Cancel the caller's latest job, if it has not ended: at once while it waits, else at its next step."""
     job = await _latest(behind, who)
     if job is not None:
-        await behind.tracker.cancel(job.id, who.name)
+        await behind.tracker.jobs.cancel(job.id, who.name)
     return {}
 
 
 async def _latest(behind: Services, who: Identity) -> Job | None:
     """The caller's latest job, unless it has ended."""
-    newest = (await behind.tracker.list_jobs(JobFilter(client=who.name), limit=1)).jobs
+    newest = (await behind.tracker.jobs.page(JobFilter(client=who.name), limit=1)).jobs
     return next((job for job in newest if not job.state.is_terminal), None)
 
 

@@ -31,7 +31,7 @@ async def pause_queue(behind: Behind, caller: Caller, model_id: str) -> DoneAnsw
     known = behind.catalog.models
     if model_id not in known:
         raise UnknownModelError(f'There is no model "{model_id[:64]}"; available: {", ".join(known)}.')
-    await behind.tracker.pause(model_id, caller)
+    await behind.tracker.administration.pause(model_id, caller)
     return DoneAnswer(message=f"The queue of {model_id} is paused.")
 
 
@@ -43,7 +43,7 @@ async def pause_queue(behind: Behind, caller: Caller, model_id: str) -> DoneAnsw
 )
 async def resume_queue(behind: Behind, caller: Caller, model_id: str) -> DoneAnswer:
     """Start jobs of a model again. One that is no longer in the catalog can be resumed too."""
-    await behind.tracker.resume(model_id, caller)
+    await behind.tracker.administration.resume(model_id, caller)
     return DoneAnswer(message=f"The queue of {model_id} goes on.")
 
 
@@ -71,7 +71,7 @@ async def clear(
 ) -> ClearAnswer:
     """Cancel all pending jobs, or forget all jobs that ended in a state, with their images: 1000 in one request."""
     cleared = await clear_jobs(behind.tracker, behind.storage, JobState(state), MOST_CLEARED, caller)
-    remaining = getattr(await behind.tracker.counts(), state)
+    remaining = getattr(await behind.tracker.counts.by_state(), state)
     what = f"1 {state} job is" if cleared == 1 else f"{cleared} {state} jobs are"
     return ClearAnswer(cleared=cleared, remaining=remaining, message=f"{what} cleared.")
 
@@ -88,5 +88,5 @@ async def audit(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> AuditAnswer:
     """Who cancelled, retried, reordered, paused, resumed, reset, cleared or deleted what; newest first."""
-    page = await behind.tracker.audit(limit, cursor)
+    page = await behind.tracker.audit.page(limit, cursor)
     return AuditAnswer(entries=[AuditedAction.of(entry) for entry in page.entries], next_cursor=page.next_cursor)

@@ -91,7 +91,7 @@ async def gallery(  # noqa: PLR0913, PLR0917 - each is a parameter of the route
         favourite=favourite,
         tags=tuple(dict.fromkeys(map(tag_of, tag or ()))),
     )
-    found = await behind.tracker.gallery_page(wanted, page, limit, cursor)
+    found = await behind.tracker.gallery.page(wanted, page, limit, cursor)
     return GalleryAnswer.of(found, page, limit)
 
 
@@ -103,7 +103,7 @@ async def gallery(  # noqa: PLR0913, PLR0917 - each is a parameter of the route
 )
 async def mark_favourite(behind: Behind, image: OwnImage) -> DoneAnswer:
     """Make an image a favourite."""
-    await behind.tracker.mark_favourite(image.id, favourite=True)
+    await behind.tracker.gallery.mark_favourite(image.id, favourite=True)
     return DoneAnswer(message="The image is a favourite.")
 
 
@@ -115,7 +115,7 @@ async def mark_favourite(behind: Behind, image: OwnImage) -> DoneAnswer:
 )
 async def unmark_favourite(behind: Behind, image: OwnImage) -> DoneAnswer:
     """Make a favourite an image like others."""
-    await behind.tracker.mark_favourite(image.id, favourite=False)
+    await behind.tracker.gallery.mark_favourite(image.id, favourite=False)
     return DoneAnswer(message="The image is no favourite.")
 
 
@@ -131,7 +131,7 @@ async def unmark_favourite(behind: Behind, image: OwnImage) -> DoneAnswer:
 )
 async def tag_image(behind: Behind, image: OwnImage, tag: Tag) -> TagsOfImageAnswer:
     """Give an image a tag, which is kept in small letters; it may have 50."""
-    return TagsOfImageAnswer(tags=await behind.tracker.tag(image.id, tag))
+    return TagsOfImageAnswer(tags=await behind.tracker.gallery.tag(image.id, tag))
 
 
 @router.delete(
@@ -142,7 +142,7 @@ async def tag_image(behind: Behind, image: OwnImage, tag: Tag) -> TagsOfImageAns
 )
 async def untag_image(behind: Behind, image: OwnImage, tag: Tag) -> TagsOfImageAnswer:
     """Take a tag from an image; one that it does not have is no error."""
-    return TagsOfImageAnswer(tags=await behind.tracker.untag(image.id, tag))
+    return TagsOfImageAnswer(tags=await behind.tracker.gallery.untag(image.id, tag))
 
 
 @router.get(
@@ -153,7 +153,7 @@ async def untag_image(behind: Behind, image: OwnImage, tag: Tag) -> TagsOfImageA
 )
 async def list_tags(behind: Behind, who: Who) -> TagsAnswer:
     """The tags of all images, and how many images have each."""
-    found = await behind.tracker.list_tags(_whose(who))
+    found = await behind.tracker.gallery.list_tags(_whose(who))
     return TagsAnswer.model_validate({"tags": [each.model_dump() for each in found]})
 
 
@@ -165,7 +165,7 @@ async def list_tags(behind: Behind, who: Who) -> TagsAnswer:
 )
 async def image_lineage(behind: Behind, who: Who, image: OwnImage) -> LineageAnswer:
     """What an image was made from, and what was made from it, to the end."""
-    return LineageAnswer.of(image.id, await behind.tracker.lineage(image.id, _whose(who)))
+    return LineageAnswer.of(image.id, await behind.tracker.lineages.of(image.id, _whose(who)))
 
 
 def _whose(who: Identity) -> str | None:

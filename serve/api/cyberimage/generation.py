@@ -127,7 +127,7 @@ async def job_preview(behind: Behind, job_id: OwnJobId) -> Response:
     """What the newest image of a running job is becoming: one pixel for each place of its latents."""
     preview = await behind.tracker.preview(job_id)
     if preview is None:
-        await behind.tracker.get(job_id)
+        await behind.tracker.jobs.get(job_id)
         raise NoPreviewError
     return Response(preview, media_type=PREVIEW_TYPE, headers={"Cache-Control": "no-store"})
 
@@ -140,5 +140,5 @@ async def job_preview(behind: Behind, job_id: OwnJobId) -> Response:
 )
 async def cancel_job(behind: Behind, caller: Caller, job_id: OwnJobId) -> StatusAnswer:
     """Cancel a job: at once while it waits, at its next step while it runs; a job that has ended stays as it is."""
-    await behind.tracker.cancel(job_id, caller)
+    await behind.tracker.jobs.cancel(job_id, caller)
     return StatusAnswer.of(await behind.tracker.view(job_id))

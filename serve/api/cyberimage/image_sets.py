@@ -36,7 +36,7 @@ async def delete_images(behind: Behind, who: Who, body: IdsBody) -> DeletedImage
     # The records go last, all together, so that nothing is left that nobody can ask for again.
     for image in found:
         await delete_image_files(behind.storage, image.key)
-    deleted = await behind.tracker.delete_images([image.id for image in found], who.name)
+    deleted = await behind.tracker.images.delete_many([image.id for image in found], who.name)
     count = len(deleted)
     message = "1 image was deleted." if count == 1 else f"{count} images were deleted."
     return DeletedImagesAnswer(deleted=deleted, missing=missing, message=message)
@@ -67,7 +67,7 @@ async def download_images(behind: Behind, who: Who, body: IdsBody) -> Response:
 )
 async def usage(behind: Behind, who: Who) -> UsageAnswer:
     """How many images and bytes each owner has of each model; without the scope `admin` only the caller's own."""
-    held = await behind.tracker.usage(None if who.sees_all else who.name)
+    held = await behind.tracker.holdings.of(None if who.sees_all else who.name)
     quota = behind.settings.quota
     return UsageAnswer.of(held, quota.images, quota.image_bytes)
 
@@ -82,7 +82,7 @@ async def sweep_storage(
     behind: Behind, after: Annotated[str, Query(max_length=255, description="`next_after` of the request before.")] = ""
 ) -> SweepAnswer:
     """Remove files that are old and have no record, of up to 1000 files; repeat it until `next_after` is null."""
-    sweep = Sweep(behind.tracker, behind.storage, behind.settings.upkeep)
+    sweep = Sweep(behind.tracker.upkeep, behind.storage, behind.settings.upkeep)
     if not after:
         await sweep.forget_inputs()
     next_after = None
@@ -96,6 +96,6 @@ async def sweep_storage(
 async def _own_images(behind: Services, who: Identity, body: ImageIdsBody) -> tuple[list[Image], list[str]]:
     """Those of the images that are there for the caller, and the ids of the others."""
     ids = body.canonical()
-    found = [image for image in await behind.tracker.find_images(ids) if who.owns(image.client)]
+    found = [image for image in await behind.tracker.images.find(ids) if who.owns(image.client)]
     there = {image.id for image in found}
     return found, [image_id for image_id in ids if image_id not in there]

@@ -144,5 +144,5 @@ async def delete_image(behind: Behind, caller: Caller, image: OwnImage) -> DoneA
     """Delete an image for good."""
     # The record goes last: a deletion that fails halfway can be repeated.
     await delete_image_files(behind.storage, image.key)
-    await behind.tracker.delete_image(image.id, caller)
+    await behind.tracker.images.delete(image.id, caller)
     return DoneAnswer(message="The image was deleted.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query
 
-from deployments.jobs.queue.listing import JobFilter
+from deployments.jobs.queue.jobs import JobFilter
 from deployments.jobs.records.jobs import JobState
 from serve.api.cyberimage import answers, control_examples, examples
 from serve.api.cyberimage.bodies import GenerateAnswer, StatusAnswer
@@ -41,7 +41,7 @@ async def list_jobs(  # noqa: PLR0913, PLR0917 - each is a parameter of the rout
         return JobsAnswer(jobs=[], next_cursor=None)
     whose = client if who.sees_all else who.name
     wanted = JobFilter(state, model, whose, created_after, created_before)
-    page = await behind.tracker.list_jobs(wanted, limit, cursor)
+    page = await behind.tracker.jobs.page(wanted, limit, cursor)
     return JobsAnswer(jobs=[ListedJob.of(job) for job in page.jobs], next_cursor=page.next_cursor)
 
 
@@ -106,5 +106,5 @@ async def reprioritize_job(
 ) -> StatusAnswer:
     """Give a job that waits another class of priority; in it, it waits behind its client's other jobs."""
     require_priority(who, body.priority)
-    await behind.tracker.reprioritize(job_id, body.priority, who.name)
+    await behind.tracker.jobs.reprioritize(job_id, body.priority, who.name)
     return StatusAnswer.of(await behind.tracker.view(job_id))

@@ -36,7 +36,7 @@ async def create_key(
     if not behind.protection.asks_for_keys:
         raise KeysAreOffError
     key_id, key = make_key()
-    kept = await behind.tracker.add_key(key_id, hash_of(key), body, caller)
+    kept = await behind.tracker.keys.add(key_id, hash_of(key), body, caller)
     return NewKeyAnswer(**kept.model_dump(), key=key)
 
 
@@ -48,7 +48,7 @@ async def create_key(
 )
 async def list_keys(behind: Behind) -> KeysAnswer:
     """All API keys, the oldest first, revoked ones included; without their secrets."""
-    return KeysAnswer(keys=[KeyAnswer.of(key) for key in await behind.tracker.list_keys()])
+    return KeysAnswer(keys=[KeyAnswer.of(key) for key in await behind.tracker.keys.list()])
 
 
 @router.delete(
@@ -59,4 +59,4 @@ async def list_keys(behind: Behind) -> KeysAnswer:
 )
 async def revoke_key(behind: Behind, caller: Caller, key_id: str) -> KeyAnswer:
     """Let an API key be good for nothing any more; each ingress replica follows within `auth.cache_seconds`."""
-    return KeyAnswer.of(await behind.tracker.revoke_key(key_id, caller))
+    return KeyAnswer.of(await behind.tracker.keys.revoke(key_id, caller))

@@ -73,12 +73,12 @@ async def own_view(behind: Services, who: Identity, job_id: str) -> JobView:
 async def _own_job_id(behind: Behind, who: Who, job_id: JobId) -> str:
     """Of a job that the caller may change; others' are not there."""
     if not who.sees_all:
-        require_own_job(who, await behind.tracker.get(job_id))
+        require_own_job(who, await behind.tracker.jobs.get(job_id))
     return job_id
 
 
 async def _own_image(behind: Behind, who: Who, image_id: ImageId) -> Image:
-    image = await behind.tracker.get_image(image_id)
+    image = await behind.tracker.images.get(image_id)
     require_own_image(who, image)
     return image
 

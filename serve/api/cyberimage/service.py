@@ -146,11 +146,11 @@ async def queue(
     behind: Behind, detailed: Annotated[bool, Query(description="Also rates, and counts by model.")] = False
 ) -> DetailedQueueAnswer | QueueAnswer:
     """How many jobs are in which state."""
-    paused = await behind.tracker.paused_models()
+    paused = await behind.tracker.administration.paused_models()
     if detailed:
-        told = await behind.tracker.detailed_counts()
+        told = await behind.tracker.counts.in_detail()
         return DetailedQueueAnswer(**told.model_dump(), total=told.total, queue_size=told.pending, paused=paused)
-    counts = await behind.tracker.counts()
+    counts = await behind.tracker.counts.by_state()
     return QueueAnswer(
         **counts.model_dump(exclude={"models"}), total=counts.total, queue_size=counts.pending, paused=paused
     )

@@ -86,7 +86,7 @@ async def cancel_job(call: Call, arguments: CancelJobArguments) -> CallToolResul
     """Cancel a job: at once while it waits, at its next step while it runs. One that has ended stays as it is."""
     await MAY_CHANGE(call.request)
     view = await own_view(call.services, call.who, arguments.job_id)
-    await call.services.tracker.cancel(view.job.id, call.who.name)
+    await call.services.tracker.jobs.cancel(view.job.id, call.who.name)
     return await _job_result(call, await call.services.tracker.view(view.job.id), include_images=False)
 
 
@@ -99,7 +99,7 @@ async def search_gallery(call: Call, arguments: SearchGalleryArguments) -> CallT
     """Find images that were made before, newest first, by words of their prompts."""
     whose = None if call.who.sees_all else call.who.name
     wanted = GalleryFilter(search=arguments.search, model_id=arguments.model, client=whose)
-    page = await call.services.tracker.gallery_page(wanted, arguments.page, arguments.limit)
+    page = await call.services.tracker.gallery.page(wanted, arguments.page, arguments.limit)
     found = [
         {"id": image.id, "job_id": image.job_id, "url": await _url(call, image.id), "metadata": image.metadata}
         for image in page.images

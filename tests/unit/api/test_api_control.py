@@ -220,8 +220,6 @@ class TestResetQueue:
             return await now(store, connection) + timedelta(days=1)
 
         monkeypatch.setattr(JobStore, "_now", later)
-        store = service.tracker._opened
-        monkeypatch.setattr(store.administration, "_now", store._now)
         answer = (await service.http.post("/api/reset_queue")).json()
         assert (answer["reset_count"], answer["message"]) == (1, "1 stalled job was reset.")
         assert (await service.http.get("/api/queue")).json()["pending"] == 1
@@ -269,5 +267,5 @@ async def test_models_of_a_batch_have_queues_of_their_own(tmp_path):
     async with api_service(tmp_path, WIDE_CATALOG) as service:
         bodies = [{"model_id": model_id, "prompt": PROMPT} for model_id in ("large", "fast")]
         answer = (await service.http.post("/api/jobs/batch", json={"jobs": bodies})).json()
-        positions = [await service.tracker.queue_position(job_id) for job_id in answer["job_ids"]]
+        positions = [await service.tracker.jobs.position(job_id) for job_id in answer["job_ids"]]
         assert positions == [1, 1]

@@ -180,7 +180,7 @@ async def test_the_example_request_is_taken(service):
 
 async def test_examples_have_the_keys_of_true_answers(service):
     image, _ = await service.make_image()
-    job_id = (await service.tracker.get_image(image.id)).job_id
+    job_id = (await service.tracker.images.get(image.id)).job_id
 
     async def get(path):
         return (await service.http.get(path)).json()

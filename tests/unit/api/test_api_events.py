@@ -71,7 +71,7 @@ class TestJob:
 
     async def test_that_has_ended_gives_its_end_at_once(self, service):
         job_id = await service.submit()
-        await service.tracker.cancel(job_id)
+        await service.tracker.jobs.cancel(job_id)
 
         async with open_stream(service.app, events_of(job_id)) as stream:
             assert await stream.rest() == ["end"]
@@ -138,7 +138,7 @@ class TestJob:
             other = JobTracker(**service.tracker._settings)
             async with open_stream(service.app, events_of(job_id)) as stream:
                 await stream.event("state")
-                await other.cancel(job_id)
+                await other.jobs.cancel(job_id)
                 assert (await stream.event("end")).data["status"] == "cancelled"
             await other.close()
 
@@ -175,7 +175,7 @@ class TestResume:
 
     async def test_whoever_has_the_end_is_told_to_stay_away(self, service):
         job_id = await service.submit()
-        await service.tracker.cancel(job_id)
+        await service.tracker.jobs.cancel(job_id)
         async with open_stream(service.app, events_of(job_id)) as first:
             await first.rest()
 
@@ -229,7 +229,7 @@ class TestRestart:
                 await stream.event("progress")
                 handle.tracker = JobTracker(**inner.tracker._settings)
                 # Through nobody's subscription: only the gap in the numbers tells of it.
-                await inner.tracker.cancel(job_id)
+                await inner.tracker.jobs.cancel(job_id)
                 assert await stream.rest() == ["end"]
             await services.feed.close()
             await handle.tracker.close()
@@ -248,7 +248,7 @@ class TestClient:
             await service.finish(await service.start())
             end = await stream.event("end")
             assert (end.data["id"], end.data["status"]) == (waits, "completed")
-            await service.tracker.cancel(later)
+            await service.tracker.jobs.cancel(later)
             assert (await stream.event("end")).data["id"] == later
 
             assert (await stranger.raw()).name == ""  # the id to come back with, and nothing else
@@ -258,7 +258,7 @@ class TestClient:
         job_id = await service.submit()
         async with open_stream(service.app, "/api/events") as first:
             await first.event("state")
-        await service.tracker.cancel(job_id)
+        await service.tracker.jobs.cancel(job_id)
 
         async with open_stream(service.app, "/api/events", {"Last-Event-ID": first.last_id}) as second:
             end = await second.event()
@@ -266,7 +266,7 @@ class TestClient:
 
     async def test_what_ended_long_ago_is_not_told(self, service):
         job_id = await service.submit()
-        await service.tracker.cancel(job_id)
+        await service.tracker.jobs.cancel(job_id)
         open_job = await service.submit()
 
         async with open_stream(service.app, "/api/events", {"Last-Event-ID": "99999999999999"}) as stream:
@@ -308,7 +308,7 @@ class TestLongPoll:
 
     async def test_returns_the_end_at_once(self, service):
         job_id = await service.submit()
-        await service.tracker.cancel(job_id)
+        await service.tracker.jobs.cancel(job_id)
         answer = await self.poll(service, job_id)
         assert answer.json()["status"] == "cancelled"
 

@@ -184,7 +184,7 @@ class TestManyAtOnce:
         async with api_service(tmp_path, storage=storage) as service:
             made = [(await service.make_image())[0].id for _ in range(2)]
             storage.reads = 0
-            pieces = zip_images(storage, await service.tracker.find_images(made), [])
+            pieces = zip_images(storage, await service.tracker.images.find(made), [])
             assert await anext(pieces)
             assert storage.reads == 1
             await pieces.aclose()

@@ -157,7 +157,7 @@ class TestDelete:
         assert sentence(await service.http.delete(f"/api/image/{image.id}"), 404).startswith("There is no image")
 
     async def test_the_other_images_stay(self, service, image):
-        job_id = (await service.tracker.get_image(image.id)).job_id
+        job_id = (await service.tracker.images.get(image.id)).job_id
         await service.http.delete(f"/api/image/{image.id}")
 
         (left,) = (await service.http.get(f"/api/status/{job_id}")).json()["images"]
@@ -194,7 +194,7 @@ class TestReplay:
         first, _ = await service.make_image(
             negative_prompt="green", settings={"num_images": 2, "seed": 11, "num_inference_steps": 7}
         )
-        second = (await service.tracker.images_of((await service.tracker.get_image(first.id)).job_id))[1]
+        second = (await service.tracker.images.of_jobs([(await service.tracker.images.get(first.id)).job_id]))[1]
 
         response = await service.http.post(f"/api/image/{second.id}/replay")
 

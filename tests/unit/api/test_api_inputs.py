@@ -63,7 +63,7 @@ async def sent(service: ApiService, width: int = 64, height: int = 64, colour: s
 
 async def refused(service: ApiService, **body) -> str:
     response = await service.http.post("/api/generate", json={"model_id": "shapes", "prompt": PROMPT} | body)
-    assert (await service.tracker.counts()).total == 0
+    assert (await service.tracker.counts.by_state()).total == 0
     return sentence(response, 400)
 
 
@@ -73,7 +73,7 @@ class TestSending:
 
         assert response.status_code == 200
         assert response.json() == {"id": response.json()["id"], "width": 40, "height": 30}
-        record = await service.tracker.find_input(response.json()["id"])
+        record = await service.tracker.inputs.find(response.json()["id"])
         kept = await service.storage.read(record.key)
         with PIL.Image.open(io.BytesIO(kept)) as image:
             assert (image.format, image.size) == ("PNG", (40, 30))
@@ -88,7 +88,7 @@ class TestSending:
 
     async def test_a_file_that_was_lost_comes_back_with_the_next_upload(self, service):
         first = await sent(service)
-        record = await service.tracker.find_input(first)
+        record = await service.tracker.inputs.find(first)
         await service.storage.delete(record.key)
 
         assert await sent(service) == first

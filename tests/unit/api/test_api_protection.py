@@ -75,7 +75,7 @@ class Protected:
         """Make a key; gives the header to send."""
         key_id, key = make_key()
         new = NewKey(name=name, scopes=scopes or (Scope.READ, Scope.GENERATE), limits=KeyLimits(**limits))
-        await self.service.tracker.add_key(key_id, hash_of(key), new, "root")
+        await self.service.tracker.keys.add(key_id, hash_of(key), new, "root")
         return {"Authorization": f"Bearer {key}"}
 
     async def ask(self, method: str, route: APIRoute, headers: dict[str, str], **ids: str) -> httpx.Response:
@@ -153,7 +153,7 @@ class TestEveryRoute:
 
         assert of_another.status_code == of_nobody.status_code == 404, of_another.text
         assert of_another.text.replace(job_id, NOBODY).replace(image_id, NOBODY) == of_nobody.text
-        assert (await protected.service.tracker.get_image(image_id)).client == "ann"
+        assert (await protected.service.tracker.images.get(image_id)).client == "ann"
 
     @EVERY_OWNED_ROUTE
     async def test_shows_the_owner_a_new_key_of_the_owner_and_an_admin_what_is_theirs(self, protected, method, route):
@@ -220,14 +220,14 @@ class TestKeys:
     async def test_cannot_be_made_while_everybody_is_let_in(self, tmp_path):
         async with api_service(tmp_path) as service:
             assert "cyberimage keys create" in sentence(await service.http.post("/api/keys", json={"name": "a"}), 403)
-            assert await service.tracker.list_keys() == []
+            assert await service.tracker.keys.list() == []
 
     async def test_are_asked_about_once_in_a_while_only(self, tmp_path):
         async with api_service(tmp_path, auth={"mode": "keys"}) as service:
             ann = await Protected(service).key("ann")
             assert (await service.http.get("/api/models", headers=ann)).status_code == 200
-            (key,) = await service.tracker.list_keys()
-            await service.tracker.revoke_key(key.id, "root")
+            (key,) = await service.tracker.keys.list()
+            await service.tracker.keys.revoke(key.id, "root")
             assert (await service.http.get("/api/models", headers=ann)).status_code == 200
 
     async def test_are_in_no_log(self, protected, caplog):
@@ -492,7 +492,7 @@ class TestOtherSites:
             response = await service.http.request(method, path, headers=headers, json=BODY)
             assert sentence(response, 403).startswith("The request comes from another site's page")
             assert "Access-Control-Allow-Origin" not in response.headers
-            assert (await service.tracker.counts()).total == 0
+            assert (await service.tracker.counts.by_state()).total == 0
 
     @pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}])
     async def test_own_pages_and_other_programs_do(self, tmp_path, headers):

@@ -90,7 +90,7 @@ async def test_what_is_no_good_picture_is_refused_and_not_kept(service: ApiServi
         name: bad if status == 400 else status for name, (status, _) in REFUSED.items()
     }
     assert len(kept_files(service)) == ("mask" in way.__name__)  # the picture to which the mask belongs
-    assert (await service.tracker.counts()).total == 0
+    assert (await service.tracker.counts.by_state()).total == 0
 
 
 @pytest.mark.parametrize("way", PICTURES)

@@ -97,7 +97,7 @@ class TestTextToImage:
     async def test_answers_with_images_and_all_that_made_them(self, service):
         response, claim = await drawn(service, service.http.post(TXT2IMG, json=BODY | {"batch_size": 2, "seed": 7}))
         answer, info = response.json(), json.loads(response.json()["info"])
-        first, _ = await service.tracker.images_of(claim.job_id)
+        first, _ = await service.tracker.images.of_jobs([claim.job_id])
 
         assert base64.b64decode(answer["images"][0]) == (content := await service.storage.read(first.key))
         assert (info["job_id"], info["seed"], info["all_seeds"]) == (claim.job_id, 7, [7, 8])
@@ -142,7 +142,7 @@ class TestTextToImage:
 
         assert sentence.startswith(f"{field}: ")
         assert "settings." not in sentence
-        assert (await service.tracker.counts()).total == 0
+        assert (await service.tracker.counts.by_state()).total == 0
 
     async def test_a_failed_job_says_why(self, service):
         async with asked(service.http.post(TXT2IMG, json=BODY)) as waiting:
@@ -165,7 +165,7 @@ class TestImageToImage:
 
         assert response.status_code == 200, response.text
         assert claim.request.settings.strength == 0.5
-        assert (await service.tracker.find_input(claim.request.settings.image)).width == 64
+        assert (await service.tracker.inputs.find(claim.request.settings.image)).width == 64
         assert "init_images" not in response.json()["parameters"]
 
     @pytest.mark.parametrize(("invert", "shade"), [(0, 255), (1, 0)])
@@ -173,7 +173,7 @@ class TestImageToImage:
         mask = in_base64(picture(colour=255, mode="L"))
         body = BODY | {"init_images": [in_base64(picture())], "mask": mask, "inpainting_mask_invert": invert}
         _, claim = await drawn(service, service.http.post(IMG2IMG, json=body))
-        kept = await service.tracker.find_input(claim.request.settings.mask)
+        kept = await service.tracker.inputs.find(claim.request.settings.mask)
 
         assert opened(await service.storage.read(kept.key)).convert("L").getpixel((5, 5)) == shade
         assert claim.request.settings.strength == 0.75
@@ -309,7 +309,7 @@ class TestLatestJob:
 async def test_the_api_key_is_the_password(tmp_path):
     async with api_service(tmp_path, auth={"mode": "keys", "cache_seconds": 0}) as service:
         key_id, key = make_key()
-        await service.tracker.add_key(key_id, hash_of(key), NewKey(name="ann"), "root")
+        await service.tracker.keys.add(key_id, hash_of(key), NewKey(name="ann"), "root")
 
         assert (await service.http.get("/sdapi/v1/options", auth=("user", key))).status_code == 200
         assert detail_of(await service.http.get("/sdapi/v1/options", auth=("user", "wrong")), 401)

@@ -90,12 +90,12 @@ class TestCalls:
     async def test_a_key_that_only_reads_queues_nothing(self, tmp_path):
         async with api_service(tmp_path, auth={"mode": "keys", "cache_seconds": 0}) as service:
             key_id, key = make_key()
-            await service.tracker.add_key(key_id, hash_of(key), NewKey(name="ann", scopes=(Scope.READ,)), "root")
+            await service.tracker.keys.add(key_id, hash_of(key), NewKey(name="ann", scopes=(Scope.READ,)), "root")
             headers = {"X-API-Key": key}
             assert "result" in await call(service, f"{METHOD}models", headers)
             error = (await call(service, f"{METHOD}generate", headers, prompt=PROMPT))["error"]
             assert (error["data"]["status"], error["data"]["code"]) == (403, "not_allowed")
-            assert (await service.tracker.counts()).total == 0
+            assert (await service.tracker.counts.by_state()).total == 0
 
 
 class TestEnrich:

@@ -103,7 +103,7 @@ class TestGenerateImage:
             claim = await next_claim(service)
             await service.finish(claim)
             (answer,) = messages_in(await waiting)
-        (image,) = await service.tracker.images_of(claim.job_id)
+        (image,) = await service.tracker.images.of_jobs([claim.job_id])
         text, shown = answer["result"]["content"]
         told = answer["result"]["structuredContent"]
 
@@ -163,7 +163,7 @@ class TestOtherTools:
 
     async def test_a_completed_job_shows_its_images(self, service):
         image, content = await service.make_image()
-        job_id = (await service.tracker.get_image(image.id)).job_id
+        job_id = (await service.tracker.images.get(image.id)).job_id
         shown = await call(service, "get_job", job_id=job_id)
         without = await call(service, "get_job", job_id=job_id, include_images=False)
 
@@ -189,7 +189,7 @@ class TestKeys:
     async def key(self, service, name, *scopes):
         key_id, key = make_key()
         new = NewKey(name=name, scopes=scopes or (Scope.READ, Scope.GENERATE))
-        await service.tracker.add_key(key_id, hash_of(key), new, "root")
+        await service.tracker.keys.add(key_id, hash_of(key), new, "root")
         return {"Authorization": f"Bearer {key}"}
 
     async def test_are_asked_for(self, protected):

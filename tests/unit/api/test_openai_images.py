@@ -41,7 +41,7 @@ def error_of(response, status):
 
 async def refused(service, status=400, **body):
     response = await service.http.post(URL, json=BODY | body)
-    assert (await service.tracker.counts()).total == 0
+    assert (await service.tracker.counts.by_state()).total == 0
     assert "x-should-retry" not in response.headers
     return error_of(response, status)
 
@@ -65,7 +65,7 @@ class TestModels:
 class TestGenerations:
     async def test_answer_with_the_image_and_the_job(self, service):
         response, claim = await drawn(service, service.http.post(URL, json=BODY | {"seed": 7}))
-        answer, (image,) = response.json(), await service.tracker.images_of(claim.job_id)
+        answer, (image,) = response.json(), await service.tracker.images.of_jobs([claim.job_id])
 
         assert response.status_code == 200
         assert response.headers["X-Job-ID"] == claim.job_id
@@ -137,7 +137,7 @@ class TestGenerations:
         (image,) = response.json()["data"]
         assert list(image) == [has]
         if has == "url":
-            (made,) = await service.tracker.images_of(claim.job_id)
+            (made,) = await service.tracker.images.of_jobs([claim.job_id])
             assert image["url"] == f"http://service/api/image/{made.id}"
             assert (await service.http.get(image["url"])).content == await service.storage.read(made.key)
 
@@ -206,7 +206,7 @@ class TestErrors:
     async def test_of_a_cancelled_job(self, service):
         async with asked(service.http.post(URL, json=BODY)) as waiting:
             claim = await next_claim(service)
-            await service.tracker.cancel(claim.job_id)
+            await service.tracker.jobs.cancel(claim.job_id)
             await service.tracker.confirm_cancel(claim.job_id, claim.fence)
             cancelled = await waiting
         assert error_of(cancelled, 409)["code"] == "job_cancelled"
@@ -222,7 +222,7 @@ class TestErrors:
 
     async def test_of_an_answer_that_takes_too_long(self, tmp_path):
         async with api_service(tmp_path, answer_seconds=1.0) as service:
-            await service.tracker.counts()  # the database is open: the job is queued within the time
+            await service.tracker.counts.by_state()  # the database is open: the job is queued within the time
             late = await service.http.post(URL, json=BODY)
             assert error_of(late, 504)["code"] == "no_answer_in_time"
             assert late.headers["x-should-retry"] == "false"
@@ -244,7 +244,7 @@ class TestKeys:
 
     async def key(self, service, *scopes, name="ann"):
         key_id, key = make_key()
-        await service.tracker.add_key(key_id, hash_of(key), NewKey(name=name, scopes=scopes), "root")
+        await service.tracker.keys.add(key_id, hash_of(key), NewKey(name=name, scopes=scopes), "root")
         return {"Authorization": f"Bearer {key}"}
 
     async def test_are_asked_for_in_this_form(self, protected):
@@ -317,7 +317,7 @@ class TestStreaming:
             assert (shown.format, shown.size) == ("JPEG", (64, 64))
         assert last.name == last.data["type"] == "image_generation.completed"
         assert last.data["usage"]["output_tokens"] == 9
-        (image,) = await service.tracker.images_of(claim.job_id)
+        (image,) = await service.tracker.images.of_jobs([claim.job_id])
         assert base64.b64decode(last.data["b64_json"]) == await service.storage.read(image.key)
 
     async def test_sends_each_image_of_several(self, service):
@@ -359,14 +359,14 @@ class TestEdits:
         assert response.status_code == 200, response.text
         assert len(response.json()["data"]) == 2
         assert claim.request.settings.strength == 0.5
-        kept = await service.tracker.find_input(claim.request.settings.image)
+        kept = await service.tracker.inputs.find(claim.request.settings.image)
         assert (kept.client, kept.width) == ("10.1.2.3", 64)
         assert claim.request.settings.mask is None
 
     async def test_draw_anew_what_is_transparent_in_the_mask(self, service):
         files = {"image": ("a.png", picture()), "mask": ("m.png", self.mask())}
         _, claim = await drawn(service, self.edit(service, files))
-        kept = await service.tracker.find_input(claim.request.settings.mask)
+        kept = await service.tracker.inputs.find(claim.request.settings.mask)
         mask = opened(await service.storage.read(kept.key)).convert("L")
 
         assert (mask.getpixel((5, 5)), mask.getpixel((50, 5))) == (255, 0)
@@ -401,7 +401,7 @@ class TestEdits:
 
         assert error["param"] == param
         assert error["message"].startswith(f"{param}: ")
-        assert (await service.tracker.counts()).total == 0
+        assert (await service.tracker.counts.by_state()).total == 0
 
     async def test_broken_forms_are_refused(self, service):
         headers = {"Content-Type": "multipart/form-data; boundary=x"}

@@ -15,7 +15,7 @@ from deployments.jobs.records.exceptions import (
     UnknownImageError,
 )
 from deployments.jobs.records.jobs import NewInput
-from tests.support.job_samples import LIMIT, claimed, image, request, submitted
+from tests.support.job_samples import LIMIT, claimed, complete, image, request, submit, submitted
 
 EVERYTHING = GalleryFilter()
 
@@ -24,9 +24,9 @@ async def made(store, job_id, *, images=1, client="ann", model_id="tiny", prompt
     """Bring a job to its end, with images."""
     asked = request(client=client, model_id=model_id, prompt=prompt)
     asked = asked.model_copy(update={"settings": asked.settings.model_copy(update=settings)})
-    await store.submit(job_id, asked, LIMIT)
+    await submit(store, job_id, asked, LIMIT)
     (claim,) = await claimed(store, job_id, model_id=model_id)
-    assert await store.complete(job_id, claim.fence, [image(job_id, index) for index in range(images)])
+    assert await complete(store, job_id, claim.fence, [image(job_id, index) for index in range(images)])
 
 
 async def ids(store, **wanted) -> list[str]:
@@ -84,7 +84,7 @@ class TestFilters:
             store.gallery.mark_favourite("x", favourite=True),
             store.gallery.tag("x", "a"),
             store.gallery.untag("x", "a"),
-            store.gallery.lineage("x"),
+            store.lineages.of("x"),
         ):
             with pytest.raises(UnknownImageError):
                 await ask
@@ -124,13 +124,13 @@ async def test_an_image_that_is_gone_is_not_found(store):
     await made(store, "a", images=2)
     await made(store, "b")
     await store.gallery.tag("a-0", "best")
-    await store.delete_image("a-0")
-    assert await store.gallery.delete_images(["a-1", "x"], "ann") == ["a-1"]
+    await store.images.delete("a-0")
+    assert await store.images.delete_many(["a-1", "x"], "ann") == ["a-1"]
     assert await ids(store, search="red") == ["b-0"]
     assert await store.gallery.list_tags() == []
     await store.administration.remove(["a", "b"], "ann")
     assert await ids(store, search="red") == []
-    actions = [(each.action, each.who) for each in (await store.administration.audit()).entries]
+    actions = [(each.action, each.who) for each in (await store.audit.page()).entries]
     assert ("delete_images", "ann") in actions
 
 
@@ -173,7 +173,7 @@ class TestPages:
 class TestLineage:
     async def sent(self, store, input_id, client="ann"):
         key = f"2030/01/01/{input_id}.png"
-        await store.add_input(
+        await store.inputs.add(
             NewInput(id=input_id, key=key, sha256="0" * 64, width=64, height=64, byte_count=3, client=client)
         )
 
@@ -182,88 +182,88 @@ class TestLineage:
         await made(store, "a", image="in")
         await made(store, "b", images=2, image="a-0", mask="gone")
         await made(store, "c", control_image="b-1")
-        found = await store.gallery.lineage("b-1")
+        found = await store.lineages.of("b-1")
         assert [(each.id, each.kind, each.role, each.of, each.generation) for each in found.ancestors] == [
             ("a-0", "image", "image", "b-1", 1),
             ("gone", "deleted", "mask", "b-1", 1),
             ("in", "input", "image", "a-0", 2),
         ]
         assert [(each.id, each.role, each.of) for each in found.descendants] == [("c-0", "control_image", "b-1")]
-        assert [each.id for each in (await store.gallery.lineage("a-0")).descendants] == ["b-0", "b-1", "c-0"]
+        assert [each.id for each in (await store.lineages.of("a-0")).descendants] == ["b-0", "b-1", "c-0"]
 
     async def test_what_is_anothers_is_left_out(self, store):
         await made(store, "a", client="ann")
         await made(store, "b", client="bob", image="a-0")
-        assert (await store.gallery.lineage("a-0", "ann")).descendants == []
-        assert (await store.gallery.lineage("b-0", "bob")).ancestors == []
-        assert len((await store.gallery.lineage("a-0")).descendants) == 1
+        assert (await store.lineages.of("a-0", "ann")).descendants == []
+        assert (await store.lineages.of("b-0", "bob")).ancestors == []
+        assert len((await store.lineages.of("a-0")).descendants) == 1
 
     async def test_an_input_goes_when_no_job_names_it_and_it_is_old(self, store, clock):
         day = timedelta(days=1)
         for input_id in ("used", "unused", "sent again"):
             await self.sent(store, input_id)
         await made(store, "a", image="used")
-        assert await store.gallery.forget_unused_inputs(day, 100) == 0
+        assert await store.upkeep.forget_unused_inputs(day, 100) == 0
         clock.advance(hours=25)
         await self.sent(store, "sent again")
-        assert await store.gallery.forget_unused_inputs(day, 100) == 1
-        assert [await store.find_input(each) is not None for each in ("used", "unused", "sent again")] == [
+        assert await store.upkeep.forget_unused_inputs(day, 100) == 1
+        assert [await store.inputs.find(each) is not None for each in ("used", "unused", "sent again")] == [
             True, False, True
         ]  # fmt: skip
         await store.administration.remove(["a"], "ann")
-        assert await store.gallery.forget_unused_inputs(day, 100) == 1
+        assert await store.upkeep.forget_unused_inputs(day, 100) == 1
 
 
 class TestHoldings:
     async def test_they_follow_the_images(self, store):
         await made(store, "a", images=2)
         await made(store, "b", client="bob", model_id="huge")
-        assert [tuple(each.model_dump().values()) for each in await store.gallery.usage()] == [
+        assert [tuple(each.model_dump().values()) for each in await store.holdings.of()] == [
             ("ann", "tiny", 2, 6), ("bob", "huge", 1, 3)
         ]  # fmt: skip
-        await store.delete_image("a-0")
-        await store.gallery.delete_images(["b-0"], "bob")
-        assert [each.bytes for each in await store.gallery.usage()] == [3]
+        await store.images.delete("a-0")
+        await store.images.delete_many(["b-0"], "bob")
+        assert [each.bytes for each in await store.holdings.of()] == [3]
         await store.administration.remove(["a"], "ann")
-        assert await store.gallery.usage("ann") == []
+        assert await store.holdings.of("ann") == []
 
     async def test_a_quota_of_images(self, store):
         limits = replace(LIMIT, owner_images=3)
         await made(store, "a", images=2)
         with pytest.raises(QuotaError, match="You may keep 3 images, and there is room for 1 more of them"):
-            await store.submit("b", request(num_images=2), limits)
-        await store.submit("b", request(num_images=1), limits)
-        await store.submit("c", request(num_images=3, client="bob"), limits)
-        await store.gallery.delete_images(["a-0"], "ann")
-        await store.submit("d", request(num_images=2), limits)
+            await submit(store, "b", request(num_images=2), limits)
+        await submit(store, "b", request(num_images=1), limits)
+        await submit(store, "c", request(num_images=3, client="bob"), limits)
+        await store.images.delete_many(["a-0"], "ann")
+        await submit(store, "d", request(num_images=2), limits)
 
     async def test_a_quota_of_bytes(self, store):
         limits = replace(LIMIT, owner_bytes=3)
-        await store.submit("first", request(), limits)
-        await store.cancel("first")
+        await submit(store, "first", request(), limits)
+        await store.jobs.cancel("first")
         await made(store, "a")
         with pytest.raises(QuotaError, match="3 bytes"):
-            await store.submit("b", request(), limits)
-        assert (await store.submit("a", request(), limits)).id == "a"
+            await submit(store, "b", request(), limits)
+        assert (await submit(store, "a", request(), limits)).id == "a"
 
 
 class TestChores:
     async def test_one_of_those_who_ask_begins_it(self, store, clock):
         hour = timedelta(hours=1)
-        assert [await store.gallery.begin_chore("sweep", hour) for _ in range(3)] == [True, False, False]
+        assert [await store.upkeep.begin_chore("sweep", hour) for _ in range(3)] == [True, False, False]
         clock.advance(minutes=59)
-        assert not await store.gallery.begin_chore("sweep", hour)
-        assert await store.gallery.begin_chore("other", hour)
+        assert not await store.upkeep.begin_chore("sweep", hour)
+        assert await store.upkeep.begin_chore("other", hour)
         clock.advance(minutes=1)
-        assert await store.gallery.begin_chore("sweep", hour)
+        assert await store.upkeep.begin_chore("sweep", hour)
 
     async def test_what_the_sweep_asks(self, store):
         await made(store, "a", images=2)
         await submitted(store, "runs")
         await claimed(store, "runs")
-        assert await store.gallery.known_ids(["a-0", "x"]) == {"a-0"}
-        assert [(job.job_id, job.num_images) for job in await store.gallery.begun_jobs()] == [("runs", 2)]
-        batch = await store.gallery.files_after("image", 0, 1)
-        rest = await store.gallery.files_after("image", batch.last, 10)
+        assert await store.upkeep.known_ids(["a-0", "x"]) == {"a-0"}
+        assert [(job.job_id, job.num_images) for job in await store.upkeep.begun_jobs()] == [("runs", 2)]
+        batch = await store.upkeep.files_after("image", 0, 1)
+        rest = await store.upkeep.files_after("image", batch.last, 10)
         assert [found.id for each in (batch, rest) for found in each.files] == ["a-0", "a-1"]
-        assert (await store.gallery.files_after("image", rest.last, 10)).files == []
+        assert (await store.upkeep.files_after("image", rest.last, 10)).files == []

@@ -8,12 +8,12 @@ import pytest
 
 from deployments.jobs.images.gallery import GalleryFilter
 from deployments.jobs.queue.administration import RetentionLimits
-from deployments.jobs.queue.listing import JobFilter
+from deployments.jobs.queue.jobs import JobFilter
 from deployments.jobs.records.exceptions import InvalidCursorError, JobStateError, UnknownJobError
 from deployments.jobs.records.jobs import JobState, PriorityClass
 from deployments.jobs.store import JobStore
 from deployments.jobs.transaction.backoff import Backoff
-from tests.support.job_samples import LIMIT, claimed, image, processing, request, state, submitted
+from tests.support.job_samples import LIMIT, claimed, complete, image, processing, request, state, submit, submitted
 
 SOME = 10
 
@@ -21,17 +21,17 @@ SOME = 10
 async def completed(store, *job_ids: str, clock=None) -> None:
     for job_id in job_ids:
         fence = await processing(store, job_id)
-        await store.complete(job_id, fence, [image(job_id)])
+        await complete(store, job_id, fence, [image(job_id)])
         if clock is not None:
             clock.advance(seconds=60)
 
 
 async def ids(store, limit: int = 50, cursor: str | None = None, **wanted) -> list[str]:
-    return [job.id for job in (await store.list_jobs(JobFilter(**wanted), limit, cursor)).jobs]
+    return [job.id for job in (await store.jobs.page(JobFilter(**wanted), limit, cursor)).jobs]
 
 
 async def actions(store) -> list[tuple]:
-    page = await store.administration.audit()
+    page = await store.audit.page()
     return [(entry.who, entry.action.value, entry.job_id, entry.model_id, entry.details) for entry in page.entries]
 
 
@@ -58,7 +58,7 @@ class TestList:
                 clock.advance(seconds=1)
         seen, cursor = [], None
         for number in range(3):
-            page = await store.list_jobs(JobFilter(), 3, cursor)
+            page = await store.jobs.page(JobFilter(), 3, cursor)
             seen += [job.id for job in page.jobs]
             cursor = page.next_cursor
             await submitted(store, f"new {number}")
@@ -68,39 +68,39 @@ class TestList:
     @pytest.mark.parametrize("cursor", ["", "x", "nonsense", "MS8yMDMw", "a" * 500, "MS8yMDMwLTAxLTAxVDAwOjAwOjAw"])
     async def test_what_is_no_cursor_is_refused(self, store, cursor):
         with pytest.raises(InvalidCursorError):
-            await store.list_jobs(JobFilter(), 3, cursor)
+            await store.jobs.page(JobFilter(), 3, cursor)
         with pytest.raises(InvalidCursorError):
-            await store.administration.audit(3, cursor)
+            await store.audit.page(3, cursor)
 
 
 class TestRetry:
     @pytest.mark.parametrize("end", [JobState.FAILED, JobState.CANCELLED])
     async def test_makes_a_new_job_that_names_the_old_one(self, store, end):
         wanted = request().model_copy(update={"priority": PriorityClass.LOW, "expires_in": 60, "batch_size": 3})
-        await store.submit("a", wanted, LIMIT)
+        await submit(store, "a", wanted, LIMIT)
         if end is JobState.CANCELLED:
-            await store.cancel("a")
+            await store.jobs.cancel("a")
         else:
             await claimed(store, "1")
-            await store.fail("a", 1, "Bad input.", retryable=False, max_attempts=3)
-        before = await store.get("a")
+            await store.attempts.fail("a", 1, "Bad input.", max_attempts=None)
+        before = await store.jobs.get("a")
         for _ in range(2):
-            job = await store.retry("a", "b", LIMIT, "eve")
+            job = await store.queue.retry("a", "b", LIMIT, "eve")
             assert (job.id, job.retry_of, job.state, job.attempts) == ("b", "a", JobState.PENDING, 0)
         assert job.request == wanted.model_copy(update={"batch_size": None})
-        assert await store.get("a") == before
-        assert (await store.counts()).total == 2
+        assert await store.jobs.get("a") == before
+        assert (await store.counts.by_state()).total == 2
         assert ("eve", "retry", "a", "tiny", {"new_job_id": "b"}) in await actions(store)
 
     async def test_only_of_what_failed_or_was_cancelled(self, store):
         fence = await processing(store)
         with pytest.raises(JobStateError, match="The job is processing; only a failed or cancelled job"):
-            await store.retry("a", "b", LIMIT, "eve")
-        await store.complete("a", fence, [])
+            await store.queue.retry("a", "b", LIMIT, "eve")
+        await complete(store, "a", fence, [])
         with pytest.raises(JobStateError):
-            await store.retry("a", "b", LIMIT, "eve")
+            await store.queue.retry("a", "b", LIMIT, "eve")
         with pytest.raises(UnknownJobError):
-            await store.retry("nobody", "b", LIMIT, "eve")
+            await store.queue.retry("nobody", "b", LIMIT, "eve")
 
 
 class TestPausedModel:
@@ -111,9 +111,9 @@ class TestPausedModel:
             await store.administration.pause("tiny", "eve")
         assert await store.administration.paused_models() == ["tiny"]
         await submitted(store, "t2", model_id="tiny")
-        claims = await store.claim({"tiny": 5, "huge": 5}, "replica", "1", timedelta(seconds=60))
+        claims = await store.claims.claim({"tiny": 5, "huge": 5}, "replica", "1", timedelta(seconds=60))
         assert [claim.job_id for claim in claims] == ["h"]
-        assert [await store.queue_position(job_id) for job_id in ("t", "t2")] == [1, 2]
+        assert [await store.jobs.position(job_id) for job_id in ("t", "t2")] == [1, 2]
         for _ in range(2):
             await store.administration.resume("tiny", "bob")
         assert [claim.job_id for claim in await claimed(store, "2", 5)] == ["t", "t2"]
@@ -127,7 +127,7 @@ class TestPausedModel:
         await store.administration.pause("tiny", "eve")
         other = await JobStore.open(database_url, clock)
         assert await other.administration.paused_models() == ["tiny"]
-        assert await other.complete("a", fence, [])
+        assert await complete(other, "a", fence, [])
         await other.close()
 
 
@@ -151,8 +151,8 @@ class TestClear:
         assert len(await claimed(store, "1")) == 1
         assert [await store.administration.cancel_pending(2, "eve") for _ in range(3)] == [2, 1, 0]
         assert {await state(store, job_id) for job_id in ("b", "c")} == {JobState.CANCELLED}
-        assert (await store.get("c")).message == "Cancelled while it waited: the queue was cleared."
-        assert (await store.counts()).processing == 1
+        assert (await store.jobs.get("c")).message == "Cancelled while it waited: the queue was cleared."
+        assert (await store.counts.by_state()).processing == 1
         assert await claimed(store, "2") == []
 
     async def test_ended_jobs_are_forgotten_with_their_images(self, store):
@@ -164,9 +164,9 @@ class TestClear:
         ]  # fmt: skip
         assert [await store.administration.remove(["a", "c", "nobody"], "eve") for _ in range(2)] == [1, 0]
         with pytest.raises(UnknownJobError):
-            await store.get("a")
+            await store.jobs.get("a")
         assert (await store.gallery.page(GalleryFilter())).total == 1
-        counts = await store.counts()
+        counts = await store.counts.by_state()
         assert (counts.completed, counts.pending, counts.total) == (1, 1, 2)
         assert await actions(store) == [("eve", "clear", None, None, {"state": "completed", "jobs": 1})]
 
@@ -184,7 +184,7 @@ class TestRetention:
         await submitted(store, "waits")
         await store.administration.pause("tiny", "eve")
         await store.administration.resume("tiny", "eve")
-        await store.cancel("waits")
+        await store.jobs.cancel("waits")
         await completed(store, "a", "b", clock=clock)
         assert await self.due(store, age=timedelta(seconds=119)) == ["waits", "a"]
         assert await self.due(store, age=timedelta(hours=1)) == []
@@ -211,12 +211,12 @@ class TestAudit:
         await completed(store, "a")
         await submitted(store, "b", "c")
         for _ in range(2):
-            await store.cancel("b", "ann")
-        await store.reprioritize("c", PriorityClass.HIGH, "eve")
-        await store.delete_image("a-0", "eve")
+            await store.jobs.cancel("b", "ann")
+        await store.jobs.reprioritize("c", PriorityClass.HIGH, "eve")
+        await store.images.delete("a-0", "eve")
         await claimed(store, "1")
         for _ in range(2):
-            await store.cancel("c", "ann")
+            await store.jobs.cancel("c", "ann")
         assert await actions(store) == [
             ("ann", "cancel", "c", "tiny", {}),
             ("eve", "delete_image", "a", "tiny", {"image_id": "a-0"}),
@@ -227,7 +227,7 @@ class TestAudit:
     async def test_pages_are_newest_first(self, store):
         for model_id in ("a", "b", "c"):
             await store.administration.pause(model_id, "eve")
-        first = await store.administration.audit(2)
-        rest = await store.administration.audit(2, first.next_cursor)
+        first = await store.audit.page(2)
+        rest = await store.audit.page(2, first.next_cursor)
         assert [entry.model_id for entry in (*first.entries, *rest.entries)] == ["c", "b", "a"]
         assert rest.next_cursor is None

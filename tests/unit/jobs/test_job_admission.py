@@ -7,13 +7,13 @@ import pytest
 from deployments.jobs.queue.limits import LONGEST_SECONDS, UNMEASURED_SECONDS, QueueLimits
 from deployments.jobs.records.exceptions import ClientQueueFullError, QueueFullError
 from deployments.jobs.records.jobs import JobState
-from tests.support.job_samples import LIMIT, claimed, request, submitted
+from tests.support.job_samples import LIMIT, claimed, complete, request, submit, submitted
 
 
 async def refusal(store, limits: QueueLimits, count: int = 1, **fields) -> QueueFullError:
     wanted = {f"new {number}": request(**fields) for number in range(count)}
     with pytest.raises(QueueFullError) as error:
-        await store.submit_all(wanted, limits)
+        await store.queue.submit(wanted, limits)
     return error.value
 
 
@@ -22,7 +22,7 @@ async def run_one(store, clock, number: int, seconds: float, **fields) -> None:
     await submitted(store, f"run {number}", **fields)
     await claimed(store, f"run {number}", model_id=fields.get("model_id", "tiny"))
     clock.advance(seconds=seconds)
-    await store.complete(f"run {number}", 1, [])
+    await complete(store, f"run {number}", 1, [])
 
 
 class TestLimits:
@@ -37,7 +37,7 @@ class TestLimits:
         await submitted(store, "a", "b", model_id="huge")
         error = await refusal(store, limits, model_id="huge")
         assert (error.status, str(error)) == (503, "The queue of huge is full (2 may wait); try again later.")
-        assert await store.submit("c", request(model_id="tiny"), limits)
+        assert await submit(store, "c", request(model_id="tiny"), limits)
 
     async def test_of_a_client_at_all_models(self, store):
         limits = QueueLimits(total=100, per_client=2)
@@ -46,18 +46,18 @@ class TestLimits:
         error = await refusal(store, limits)
         assert type(error) is ClientQueueFullError
         assert (error.status, str(error)) == (429, "You have too many jobs waiting (2 may wait); try again later.")
-        assert await store.submit("c", request(client="bob"), limits)
+        assert await submit(store, "c", request(client="bob"), limits)
         await claimed(store, "1")
-        assert await store.submit("d", request(), limits)
+        assert await submit(store, "d", request(), limits)
 
     async def test_a_repeat_and_a_job_that_is_put_back_are_never_refused(self, store):
         full = QueueLimits(total=1, per_model=1, per_client=1)
         await submitted(store, "a")
         await claimed(store, "1")
         await submitted(store, "b")
-        assert await store.submit("a", request(), full)
-        await store.release("a", 1, "gone.", 3)
-        assert (await store.get("a")).state is JobState.PENDING
+        assert await submit(store, "a", request(), full)
+        await store.attempts.fail("a", 1, "gone.", 3)
+        assert (await store.jobs.get("a")).state is JobState.PENDING
 
 
 class TestRetryAfter:
@@ -94,7 +94,7 @@ class TestRetryAfter:
         await run_one(store, clock, 0, 1)
         clock.advance(minutes=11)
         await submitted(store, "a", "b")
-        await store.cancel("b")
+        await store.jobs.cancel("b")
         assert (await refusal(store, QueueLimits(total=1))).retry_after_seconds == UNMEASURED_SECONDS
 
 
@@ -105,44 +105,44 @@ class TestBatch:
             "b": request(client="ann", model_id="huge"),
             "c": request(client="ann", prompt="a blue ring"),
         }
-        made = await store.submit_all(wanted, LIMIT)
+        made = await store.queue.submit(wanted, LIMIT)
         assert [(job.id, job.request) for job in made] == list(wanted.items())
-        assert [await store.queue_position(job_id) for job_id in wanted] == [1, 1, 2]
-        assert (await store.counts()).pending == 3
+        assert [await store.jobs.position(job_id) for job_id in wanted] == [1, 1, 2]
+        assert (await store.counts.by_state()).pending == 3
 
     async def test_all_or_none_where_there_is_no_room_for_all(self, store):
         await submitted(store, "a")
         await refusal(store, QueueLimits(total=3), count=3)
-        assert (await store.counts()).total == 1
-        assert len(await store.submit_all({"b": request(), "c": request()}, QueueLimits(total=3))) == 2
+        assert (await store.counts.by_state()).total == 1
+        assert len(await store.queue.submit({"b": request(), "c": request()}, QueueLimits(total=3))) == 2
 
     async def test_where_an_id_is_taken_nothing_is_added(self, store):
-        first = await store.submit_all({"a": request(), "b": request()}, LIMIT)
-        assert await store.submit_all({"a": request(), "b": request()}, LIMIT) == first
-        assert await store.submit_all({"a": request(), "b": request(), "c": request()}, LIMIT) == first
-        assert (await store.counts()).total == 2
+        first = await store.queue.submit({"a": request(), "b": request()}, LIMIT)
+        assert await store.queue.submit({"a": request(), "b": request()}, LIMIT) == first
+        assert await store.queue.submit({"a": request(), "b": request(), "c": request()}, LIMIT) == first
+        assert (await store.counts.by_state()).total == 2
 
 
 class TestEach:
     async def test_all_that_there_is_room_for(self, store):
-        ends = await store.submit_each([("b", request()), ("a", request(client="bob"))], LIMIT)
+        ends = await store.queue.submit_each([("b", request()), ("a", request(client="bob"))], LIMIT)
         assert [job.id for job in ends] == ["b", "a"]
-        assert [await store.queue_position(job_id) for job_id in ("b", "a")] == [1, 2]
-        assert (await store.counts()).pending == 2
+        assert [await store.jobs.position(job_id) for job_id in ("b", "a")] == [1, 2]
+        assert (await store.counts.by_state()).pending == 2
 
     async def test_one_that_is_refused_does_not_keep_the_others_out(self, store):
         limits = QueueLimits(total=100, per_client=1)
         wanted = [("a", request()), ("b", request()), ("c", request(client="bob"))]
-        first, refused, third = await store.submit_each(wanted, limits)
+        first, refused, third = await store.queue.submit_each(wanted, limits)
         assert (first.id, type(refused), third.id) == ("a", ClientQueueFullError, "c")
-        counts = await store.counts()
+        counts = await store.counts.by_state()
         assert (counts.pending, counts.total) == (2, 2)
         assert [claim.job_id for claim in await claimed(store, "1", 3)] == ["a", "c"]
 
     async def test_those_that_are_there_already_and_those_that_come_twice(self, store):
         await submitted(store, "a", prompt="a red circle")
         wanted = [("b", request()), ("a", request(prompt="a blue cross")), ("b", request(prompt="a blue cross"))]
-        new, old, again = await store.submit_each(wanted, LIMIT)
+        new, old, again = await store.queue.submit_each(wanted, LIMIT)
         assert [job.id for job in (new, old, again)] == ["b", "a", "b"]
         assert {job.request.prompt for job in (new, old, again)} == {"a red circle"}
-        assert (await store.counts()).pending == 2
+        assert (await store.counts.by_state()).pending == 2

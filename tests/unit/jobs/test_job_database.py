@@ -88,7 +88,7 @@ async def test_database_that_breaks_while_it_is_open(url, path):
     with sqlite3.connect(path) as connection:
         connection.execute("DROP TABLE images")
     with pytest.raises(StoreUnavailableError, match="no such table"):
-        await store.get_image("a")
+        await store.images.get("a")
     await store.check()
     await store.close()
 

@@ -8,17 +8,17 @@ from deployments.jobs.images.gallery import GalleryFilter
 from deployments.jobs.records.exceptions import UnknownImageError
 from deployments.jobs.records.jobs import JobState
 from deployments.jobs.store import JobStore
-from tests.support.job_samples import claimed, image, processing, state, submitted
+from tests.support.job_samples import claimed, complete, image, processing, state, submitted
 
 
 class TestImages:
     async def test_get_and_delete(self, store):
         fence = await processing(store)
-        await store.complete("a", fence, [image("a")])
-        found = await store.get_image("a-0")
+        await complete(store, "a", fence, [image("a")])
+        found = await store.images.get("a-0")
         assert found.key == "2030/01/01/a-0.png"
-        assert await store.delete_image("a-0") == found
-        for ask in (store.get_image, store.delete_image):
+        assert await store.images.delete("a-0") == found
+        for ask in (store.images.get, store.images.delete):
             with pytest.raises(UnknownImageError):
                 await ask("a-0")
         assert await state(store) is JobState.COMPLETED
@@ -27,7 +27,7 @@ class TestImages:
         for job_id, prompt in prompts.items():
             await submitted(store, job_id, prompt=prompt, model_id="tiny-v1")
             (claim,) = await claimed(store, job_id, model_id="tiny-v1")
-            await store.complete(job_id, claim.fence, [image(job_id)])
+            await complete(store, job_id, claim.fence, [image(job_id)])
 
     async def test_pages_are_newest_first_and_do_not_overlap(self, store):
         await self.make(store, a="one", b="two", c="three")
@@ -64,24 +64,24 @@ class TestImages:
 
 class TestCounts:
     async def test_of_an_empty_store(self, store):
-        counts = await store.detailed_counts()
+        counts = await store.counts.in_detail()
         assert (counts.total, counts.models, counts.recent_24h) == (0, {}, 0)
         assert (counts.avg_processing_time_seconds, counts.failure_rate, counts.images_per_minute) == (0.0, 0.0, {})
 
     async def test_by_state_and_model(self, store, clock):
         fence = await processing(store, "done")
         clock.advance(seconds=2.5)
-        await store.complete("done", fence, [])
+        await complete(store, "done", fence, [])
         fence = await processing(store, "slow")
         clock.advance(seconds=5.5)
-        await store.complete("slow", fence, [])
+        await complete(store, "slow", fence, [])
         clock.advance(hours=24)
         fence = await processing(store, "broken")
-        await store.fail("broken", fence, "Bad input.", retryable=False, max_attempts=3)
+        await store.attempts.fail("broken", fence, "Bad input.", max_attempts=None)
         await submitted(store, "waiting", "unwanted", model_id="huge")
-        await store.cancel("unwanted")
+        await store.jobs.cancel("unwanted")
         await processing(store, "running")
-        counts = await store.counts()
+        counts = await store.counts.by_state()
         assert counts.model_dump() == {
             "pending": 1, "processing": 1, "completed": 2, "failed": 1, "cancelled": 1,
             "models": {
@@ -89,7 +89,7 @@ class TestCounts:
                 "tiny": {"pending": 0, "processing": 1, "completed": 2, "failed": 1, "cancelled": 0},
             },
         }  # fmt: skip
-        detailed = await store.detailed_counts()
+        detailed = await store.counts.in_detail()
         assert (detailed.total, detailed.recent_24h) == (6, 4)
         assert detailed.avg_processing_time_seconds == 4.0
         assert detailed.failure_rate == pytest.approx(1 / 3)
@@ -97,7 +97,7 @@ class TestCounts:
     async def test_images_of_the_last_ten_minutes_make_the_rate(self, store, clock):
         for job_id in ("a", "b", "c"):
             fence = await processing(store, job_id)
-            await store.complete(job_id, fence, [image(job_id)])
+            await complete(store, job_id, fence, [image(job_id)])
             clock.advance(minutes=4)
-        await store.delete_image("c-0")
-        assert (await store.detailed_counts()).images_per_minute == {"tiny": pytest.approx(1 / 10)}
+        await store.images.delete("c-0")
+        assert (await store.counts.in_detail()).images_per_minute == {"tiny": pytest.approx(1 / 10)}

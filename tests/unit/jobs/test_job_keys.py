@@ -12,7 +12,7 @@ from deployments.jobs.records.api_keys import KeyLimits, NewKey, Scope, hash_of,
 from deployments.jobs.records.exceptions import ClientQueueFullError, DailyLimitError, UnknownKeyError
 from deployments.jobs.records.jobs import JobState
 from deployments.jobs.store import JobStore
-from tests.support.job_samples import LIMIT, claimed, image, processing, request, submitted
+from tests.support.job_samples import LIMIT, claimed, complete, image, processing, request, submit, submitted
 
 NEW = NewKey(name="ann", scopes=(Scope.READ,), limits=KeyLimits(queued_jobs=3, models=("tiny",)))
 
@@ -89,7 +89,7 @@ class TestKeys:
         key_id = key_id_of(await added(store))
         await store.keys.revoke(key_id, "boss")
 
-        entries = (await store.administration.audit()).entries
+        entries = (await store.audit.page()).entries
         assert [(entry.who, entry.action, entry.details) for entry in entries] == [
             ("boss", "revoke_key", {"key_id": key_id, "name": "ann"}),
             ("root", "create_key", {"key_id": key_id, "name": "ann"}),
@@ -124,69 +124,69 @@ async def test_a_secret_is_the_same_for_all_who_use_the_database(store, database
 
 class TestLimitsOfAKey:
     async def test_jobs_that_wait(self, store):
-        await store.submit("a", request(), limits(queued_jobs=2))
-        await store.submit("b", request(), limits(queued_jobs=2))
+        await submit(store, "a", request(), limits(queued_jobs=2))
+        await submit(store, "b", request(), limits(queued_jobs=2))
         with pytest.raises(ClientQueueFullError, match="2 may wait"):
-            await store.submit("c", request(), limits(queued_jobs=2))
+            await submit(store, "c", request(), limits(queued_jobs=2))
         await claimed(store, "1")
-        await store.submit("c", request(), limits(queued_jobs=2))
+        await submit(store, "c", request(), limits(queued_jobs=2))
 
     async def test_take_the_place_of_everybodys(self, store):
         everybodys = dataclasses.replace(LIMIT, per_client=1)
-        await store.submit("a", request(), everybodys)
+        await submit(store, "a", request(), everybodys)
         with pytest.raises(ClientQueueFullError):
-            await store.submit("b", request(), everybodys)
-        await store.submit("b", request(), dataclasses.replace(everybodys, key=KeyLimits(queued_jobs=2)))
+            await submit(store, "b", request(), everybodys)
+        await submit(store, "b", request(), dataclasses.replace(everybodys, key=KeyLimits(queued_jobs=2)))
 
     async def test_jobs_that_wait_or_run(self, store):
         fence = await processing(store, "a")
-        await store.submit("b", request(), limits(concurrent_jobs=2))
+        await submit(store, "b", request(), limits(concurrent_jobs=2))
         with pytest.raises(ClientQueueFullError, match="2 may wait or run at once"):
-            await store.submit("c", request(), limits(concurrent_jobs=2))
+            await submit(store, "c", request(), limits(concurrent_jobs=2))
         await submitted(store, "of somebody else", client="bob")
-        assert await store.complete("a", fence, [image("a")])
-        await store.submit("c", request(), limits(concurrent_jobs=2))
+        assert await complete(store, "a", fence, [image("a")])
+        await submit(store, "c", request(), limits(concurrent_jobs=2))
 
     async def test_images_of_a_day(self, store, clock):
         clock.advance(hours=20)
         for job_id in ("a", "b"):
-            await store.submit(job_id, request(num_images=2), limits(images_per_day=5))
+            await submit(store, job_id, request(num_images=2), limits(images_per_day=5))
         with pytest.raises(DailyLimitError, match=r"5 images a day \(UTC\), and 1 are left") as refusal:
-            await store.submit("c", request(num_images=2), limits(images_per_day=5))
+            await submit(store, "c", request(num_images=2), limits(images_per_day=5))
         assert refusal.value.retry_after_seconds == 4 * 3600 + 1
-        await store.submit("c", request(num_images=1), limits(images_per_day=5))
-        await store.submit("of somebody else", request(num_images=5, client="bob"), limits(images_per_day=5))
+        await submit(store, "c", request(num_images=1), limits(images_per_day=5))
+        await submit(store, "of somebody else", request(num_images=5, client="bob"), limits(images_per_day=5))
         clock.advance(seconds=refusal.value.retry_after_seconds)
-        await store.submit("d", request(num_images=5), limits(images_per_day=5))
+        await submit(store, "d", request(num_images=5), limits(images_per_day=5))
 
     async def test_a_refused_submit_spends_nothing_and_a_repeated_one_once(self, store):
         for _ in range(3):
-            await store.submit("a", request(num_images=2), limits(images_per_day=3))
+            await submit(store, "a", request(num_images=2), limits(images_per_day=3))
             with pytest.raises(DailyLimitError, match="1 are left"):
-                await store.submit("b", request(num_images=2), limits(images_per_day=3))
-        assert (await store.counts()).total == 1
+                await submit(store, "b", request(num_images=2), limits(images_per_day=3))
+        assert (await store.counts.by_state()).total == 1
 
     async def test_of_a_batch_count_all_of_it_or_nothing(self, store):
         wanted = {job_id: request(num_images=2) for job_id in ("a", "b")}
         with pytest.raises(DailyLimitError):
-            await store.submit_all(wanted, limits(images_per_day=3))
+            await store.queue.submit(wanted, limits(images_per_day=3))
         with pytest.raises(ClientQueueFullError):
-            await store.submit_all(wanted, limits(concurrent_jobs=1))
-        await store.submit_all(wanted, limits(images_per_day=4, concurrent_jobs=2, queued_jobs=2))
-        assert (await store.get("b")).state is JobState.PENDING
+            await store.queue.submit(wanted, limits(concurrent_jobs=1))
+        await store.queue.submit(wanted, limits(images_per_day=4, concurrent_jobs=2, queued_jobs=2))
+        assert (await store.jobs.get("b")).state is JobState.PENDING
 
     async def test_a_retry_counts_too(self, store):
-        await store.submit("a", request(num_images=2), limits(images_per_day=3))
-        await store.cancel("a")
+        await submit(store, "a", request(num_images=2), limits(images_per_day=3))
+        await store.jobs.cancel("a")
         with pytest.raises(DailyLimitError):
-            await store.retry("a", "b", limits(images_per_day=3), "ann")
+            await store.queue.retry("a", "b", limits(images_per_day=3), "ann")
 
 
 async def test_images_can_be_listed_by_their_owner(store):
     for client in ("ann", "bob"):
         await submitted(store, client, client=client)
         (claim,) = await claimed(store, f"claim of {client}")
-        assert await store.complete(client, claim.fence, [image(client)])
+        assert await complete(store, client, claim.fence, [image(client)])
 
     page = await store.gallery.page(GalleryFilter(client="ann"))
     assert ([found.id for found in page.images], page.total) == (["ann-0"], 1)

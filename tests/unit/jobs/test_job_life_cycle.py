@@ -16,6 +16,7 @@ from deployments.jobs.records.jobs import Job, JobPhase, JobRequest, JobState, N
 from deployments.jobs.store import JobStore
 from deployments.jobs.transaction.backoff import Backoff
 from deployments.parameters import GenerationSettings
+from tests.support.job_samples import complete, reported, submit
 
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
@@ -62,7 +63,7 @@ class LifeCycle(RuleBasedStateMachine):
         )
         pending = sum(job.state is JobState.PENDING for job in self.known.values())
         try:
-            job = self.runner.run(self.store.submit(job_id, request, QueueLimits(total=QUEUE_LIMIT)))
+            job = self.runner.run(submit(self.store, job_id, request, QueueLimits(total=QUEUE_LIMIT)))
         except QueueFullError:
             assert pending == QUEUE_LIMIT
             assert job_id not in self.known
@@ -72,7 +73,7 @@ class LifeCycle(RuleBasedStateMachine):
     @rule(count=st.integers(1, 3), claim_id=st.sampled_from(["1", "2", "3", "4", "5"]))
     def claim(self, count: int, claim_id: str) -> None:
         waiting = [job for job in self.known.values() if job.state is JobState.PENDING]
-        for claim in self.runner.run(self.store.claim({"tiny": count}, "replica", claim_id, LEASE)):
+        for claim in self.runner.run(self.store.claims.claim({"tiny": count}, "replica", claim_id, LEASE)):
             job = self.known[claim.job_id]
             if job in waiting:
                 assert not self.paused
@@ -88,7 +89,7 @@ class LifeCycle(RuleBasedStateMachine):
     @rule(job_id=jobs, fence=fences, step=st.integers(0, 4))
     def report(self, job_id: str, fence: int, step: int) -> None:
         progress = ProgressReport(job_id=job_id, fence=fence, phase=JobPhase.GENERATING, step=step)
-        stop = self.runner.run(self.store.report([progress], LEASE))
+        stop = self.runner.run(reported(self.store, [progress], LEASE))
         job = self.known.get(job_id)
         assert (job_id not in stop) == (self.runs(job, fence) and not job.cancel_requested)
 
@@ -98,7 +99,7 @@ class LifeCycle(RuleBasedStateMachine):
             id=f"{job_id}/0", index=0, key="key", media_type="image/png", byte_count=1, sha256="0", metadata={}
         )
         job = self.known.get(job_id)
-        if self.runner.run(self.store.complete(job_id, fence, [made])):
+        if self.runner.run(complete(self.store, job_id, fence, [made])):
             if self.runs(job, fence):
                 assert not job.cancel_requested
             assert self.completed_by.setdefault(job_id, fence) == fence
@@ -107,17 +108,18 @@ class LifeCycle(RuleBasedStateMachine):
 
     @rule(job_id=jobs, fence=fences, retryable=st.booleans())
     def fail(self, job_id: str, fence: int, retryable: bool) -> None:
-        call = self.store.fail(job_id, fence, "No luck.", retryable=retryable, max_attempts=MAX_ATTEMPTS)
+        max_attempts = MAX_ATTEMPTS if retryable else None
+        call = self.store.attempts.fail(job_id, fence, "No luck.", max_attempts=max_attempts)
         assert self.runner.run(call) or not self.runs(self.known.get(job_id), fence)
 
     @rule(job_id=jobs, fence=fences)
     def release(self, job_id: str, fence: int) -> None:
-        self.runner.run(self.store.release(job_id, fence, "gone.", MAX_ATTEMPTS))
+        self.runner.run(self.store.attempts.fail(job_id, fence, "gone.", MAX_ATTEMPTS))
 
     @rule(job_id=jobs)
     def cancel(self, job_id: str) -> None:
         try:
-            job = self.runner.run(self.store.cancel(job_id))
+            job = self.runner.run(self.store.jobs.cancel(job_id))
         except UnknownJobError:
             assert job_id not in self.known
         else:
@@ -126,7 +128,7 @@ class LifeCycle(RuleBasedStateMachine):
     @rule(job_id=jobs, priority=st.sampled_from(PriorityClass))
     def reprioritize(self, job_id: str, priority: PriorityClass) -> None:
         try:
-            job = self.runner.run(self.store.reprioritize(job_id, priority, "eve"))
+            job = self.runner.run(self.store.jobs.reprioritize(job_id, priority, "eve"))
         except UnknownJobError:
             assert job_id not in self.known
         except JobStateError:
@@ -146,7 +148,7 @@ class LifeCycle(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 30))
     def settle_later(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
-        self.runner.run(self.store.settle())
+        self.runner.run(self.store.deadlines.settle())
 
     @rule()
     def forget(self) -> None:
@@ -159,13 +161,13 @@ class LifeCycle(RuleBasedStateMachine):
 
     @rule(job_id=jobs, fence=fences)
     def confirm_cancel(self, job_id: str, fence: int) -> None:
-        if self.runner.run(self.store.confirm_cancel(job_id, fence)):
-            assert self.runner.run(self.store.get(job_id)).state is JobState.CANCELLED
+        if self.runner.run(self.store.attempts.confirm_cancel(job_id, fence)):
+            assert self.runner.run(self.store.jobs.get(job_id)).state is JobState.CANCELLED
 
     @rule(seconds=st.integers(1, 70))
     def reap_later(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
-        for job_id in self.runner.run(self.store.reap(MAX_ATTEMPTS)):
+        for job_id in self.runner.run(self.store.attempts.reap(MAX_ATTEMPTS)):
             assert self.known[job_id].state is JobState.PROCESSING
 
     @staticmethod
@@ -175,10 +177,10 @@ class LifeCycle(RuleBasedStateMachine):
     @invariant()
     def promises_hold(self) -> None:
         # Runs after every rule, so what `known` holds is how each job stood before the next one.
-        counts = self.runner.run(self.store.counts())
+        counts = self.runner.run(self.store.counts.by_state())
         positions: list[int | None] = []
         for job_id, before in list(self.known.items()):
-            job = self.runner.run(self.store.get(job_id))
+            job = self.runner.run(self.store.jobs.get(job_id))
             self.known[job_id] = job
             if before.state.is_terminal:
                 assert job == before
@@ -188,9 +190,9 @@ class LifeCycle(RuleBasedStateMachine):
             assert (job.state is JobState.COMPLETED) == (job_id in self.completed_by)
             assert (job.completed_at is not None) == job.state.is_terminal
             assert job.attempts == 0 or (job_id, job.attempts) in self.claimed
-            images = self.runner.run(self.store.images_of(job_id))
+            images = self.runner.run(self.store.images.of_jobs([job_id]))
             assert len(images) == (job.state is JobState.COMPLETED)
-            position = self.runner.run(self.store.queue_position(job_id))
+            position = self.runner.run(self.store.jobs.position(job_id))
             assert (position is not None) == (job.state is JobState.PENDING and job.not_before is None)
             positions.append(position)
         waiting = [position for position in positions if position is not None]

@@ -14,7 +14,7 @@ from deployments.jobs.database.tables import lanes
 from deployments.jobs.records.exceptions import StoreUnavailableError
 from deployments.jobs.store import JobStore
 from tests.support.job_databases import PostgresqlDatabases
-from tests.support.job_samples import LEASE, LIMIT, claimed, processing, request, submitted
+from tests.support.job_samples import LEASE, LIMIT, claimed, processing, request, submit, submitted
 from tests.support.postgresql import GUARDED_ROLE, PASSWORD
 
 
@@ -76,7 +76,7 @@ async def test_database_that_breaks_while_it_is_open(databases):
     store = await JobStore.open(url)
     databases.execute(url, "DROP TABLE images CASCADE")
     with pytest.raises(StoreUnavailableError, match='relation "images" does not exist') as error:
-        await store.get_image("a")
+        await store.images.get("a")
     assert "SELECT" not in str(error.value)
     await store.close()
 
@@ -97,7 +97,7 @@ async def test_lost_connections_are_made_again(postgresql, databases, how):
         case "crash":
             postgresql.stop("immediate")
             postgresql.start()
-    assert (await store.get("a")).id == "a"
+    assert (await store.jobs.get("a")).id == "a"
     assert [claim.job_id for claim in await claimed(store, "1")] == ["a"]
     await store.close()
 
@@ -109,10 +109,10 @@ async def test_a_server_that_stays_away_is_reported_and_found_again(postgresql, 
     postgresql.stop()
     try:
         with pytest.raises(StoreUnavailableError, match="cannot be reached"):
-            await store.submit("a", request(), LIMIT)
+            await submit(store, "a", request(), LIMIT)
     finally:
         postgresql.start()
-    assert (await store.submit("a", request(), LIMIT)).id == "a"
+    assert (await submit(store, "a", request(), LIMIT)).id == "a"
     await store.close()
 
 
@@ -128,7 +128,7 @@ async def test_a_transaction_that_others_were_in_the_way_of_is_repeated(database
     )
     try:
         await submitted(store, "a")
-        counts = await store.counts()
+        counts = await store.counts.by_state()
     finally:
         await store.close()
         databases.execute(url, "DROP FUNCTION stumble CASCADE; DROP SEQUENCE tries")
@@ -141,10 +141,10 @@ async def test_leases_hold_by_the_clock_of_the_server(databases):
     fast = await JobStore.open(url, lambda: datetime.now(UTC) + timedelta(days=1))
     try:
         await processing(store)
-        assert await store.reap(3) == []
+        assert await store.attempts.reap(3) == []
         left = f"lease_until - clock_timestamp() BETWEEN interval '1 s' AND interval '{LEASE.seconds} s'"
         assert databases.execute(url, f"SELECT {left} FROM jobs") == "t\n"
-        assert await fast.reap(3) == ["a"]  # so a host's clock would have ended it
+        assert await fast.attempts.reap(3) == ["a"]  # so a host's clock would have ended it
     finally:
         await store.close()
         await fast.close()

@@ -19,7 +19,7 @@ from deployments.jobs.images.gallery import GalleryFilter
 from deployments.jobs.records.exceptions import StoreUnavailableError
 from deployments.jobs.records.jobs import JobState
 from deployments.jobs.store import JobStore
-from tests.support.job_samples import claimed, image
+from tests.support.job_samples import claimed, complete, image
 
 ROOT = Path(__file__).parents[3]
 
@@ -136,24 +136,24 @@ async def test_jobs_of_an_earlier_revision_go_on(url, databases, revision, clock
         databases.execute(url, statement)
     store = await JobStore.open(url, clock)
     try:
-        counts = await store.counts()
+        counts = await store.counts.by_state()
         assert {state: getattr(counts, state) for state in JobState} == {
             "pending": 3, "processing": 1, "completed": 1, "failed": 1, "cancelled": 1
         }  # fmt: skip
         assert (counts.models["huge"].failed, counts.models["tiny"].pending) == (1, 3)
-        assert [found.metadata for found in await store.images_of("a1")] == [{"seed": 0}]
-        assert [await store.queue_position(job_id) for job_id in ("a2", "b2", "a4")] == [1, 2, 3]
+        assert [found.metadata for found in await store.images.of_jobs(["a1"])] == [{"seed": 0}]
+        assert [await store.jobs.position(job_id) for job_id in ("a2", "b2", "a4")] == [1, 2, 3]
         assert [claim.job_id for claim in await claimed(store, "1", 3)] == ["a2", "b2", "a4"]
-        assert await store.complete("b1", 1, [image("b1")])
+        assert await complete(store, "b1", 1, [image("b1")])
         if revision < "0007":
             page = await store.gallery.page(GalleryFilter(search="red tiny", model_id="tiny"))
             assert [found.id for found in page.images] == ["b1-0", "a1-0"]
-            assert [(held.client, held.images, held.bytes) for held in await store.gallery.usage()] == [
+            assert [(held.client, held.images, held.bytes) for held in await store.holdings.of()] == [
                 ("ann", 1, 3), ("bob", 1, 3)
             ]  # fmt: skip
         paused = ["huge"] if revision >= "0003" else []
         assert await store.administration.paused_models() == paused
-        assert [entry.who for entry in (await store.administration.audit()).entries] == ["eve"] * len(paused)
+        assert [entry.who for entry in (await store.audit.page()).entries] == ["eve"] * len(paused)
     finally:
         await store.close()
 

@@ -66,7 +66,7 @@ async def made(service: ApiService, model: ImageModel, **body: Any) -> tuple[Job
     settings = {"num_inference_steps": 6, "guidance_scale": 3.0, "seed": 1} | body.pop("settings", {})
     job_id = await service.submit(model_id="tiny", prompt="a red circle", settings=settings, **body)
     await model.generate(await service.start("tiny"))
-    return await service.job(job_id), await service.tracker.images_of(job_id)
+    return await service.job(job_id), await service.tracker.images.of_jobs([job_id])
 
 
 async def pixels(service: ApiService, image: Image) -> np.ndarray:
@@ -87,7 +87,7 @@ async def test_image_to_image_does_its_share_of_the_steps_and_tells_its_origin(s
     assert job.state is JobState.COMPLETED, job.message
     assert job.step == job.total_steps == 3
     assert np.abs(await pixels(service, image) - expected).max() <= 1
-    record = await service.tracker.find_input(start)
+    record = await service.tracker.inputs.find(start)
     assert image.metadata["made_from"] == {"image": {"id": start, "kind": "input", "sha256": record.sha256}}
     assert image.metadata["settings"]["image"] == start
 
@@ -144,7 +144,7 @@ async def test_an_image_can_be_made_from_another_and_again(service, model):
     _, (second,) = await made(service, model, image=first.id)
     response = await service.http.post(f"/api/image/{second.id}/replay")
     await model.generate(await service.start("tiny"))
-    (again,) = await service.tracker.images_of(response.json()["job_id"])
+    (again,) = await service.tracker.images.of_jobs([response.json()["job_id"]])
 
     assert second.metadata["made_from"]["image"]["kind"] == "image"
     assert np.abs(await pixels(service, again) - await pixels(service, second)).max() <= 1
@@ -153,7 +153,7 @@ async def test_an_image_can_be_made_from_another_and_again(service, model):
 async def test_a_picture_that_goes_away_while_the_job_waits_fails_it_with_the_reason(service, model):
     start = await sent(service, CIRCLE)
     job_id = await service.submit(model_id="tiny", prompt="a red circle", image=start)
-    await service.storage.delete((await service.tracker.find_input(start)).key)
+    await service.storage.delete((await service.tracker.inputs.find(start)).key)
     await model.generate(await service.start("tiny"))
     job = await service.job(job_id)
 

@@ -11,6 +11,7 @@ from deployments.model.image_model import ImageModel
 from deployments.parameters import GenerationSettings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker
+from tests.support.job_trackers import submit_to
 from tests.support.loading_samples import save_folder
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
@@ -32,10 +33,10 @@ async def run(
     request = JobRequest(
         model_id="tiny", prompt=prompt, negative_prompt=negative_prompt, settings=settings, client="ann"
     )
-    await tracker.submit(JOB, request)
+    await submit_to(tracker, JOB, request)
     (claim,) = await tracker.claim({"tiny": 1}, "replica", "claim")
     await model.generate(claim)
-    return await tracker.get(JOB), await tracker.images_of(JOB)
+    return await tracker.jobs.get(JOB), await tracker.images.of_jobs([JOB])
 
 
 def tiny_model(folder: Path, tracker: JobTracker, repo: Path, **fields: object) -> ImageModel:

@@ -25,6 +25,7 @@ from deployments.settings.service import Settings
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.model_state import ModelState
 from tests.support.following import news_of
+from tests.support.job_trackers import submit_to
 from tests.support.loading_samples import save_folder
 
 pytestmark = pytest.mark.usefixtures("own_logs")
@@ -67,7 +68,8 @@ async def start(tracker: JobTracker, replica: PoolReplica, model_id: str) -> tup
     """A job that the replica has; its id, and what ends with it."""
     settings = GenerationSettings(num_images=1, num_inference_steps=2, guidance_scale=2.0, width=16, height=16, seed=1)
     job_id = str(uuid4())
-    await tracker.submit(job_id, JobRequest(model_id=model_id, prompt="a red circle", settings=settings, client="ann"))
+    asked = JobRequest(model_id=model_id, prompt="a red circle", settings=settings, client="ann")
+    await submit_to(tracker, job_id, asked)
     (claim,) = await tracker.claim({model_id: 1}, "replica", str(uuid4()))
     return job_id, asyncio.create_task(replica.generate(claim))
 
@@ -75,11 +77,11 @@ async def start(tracker: JobTracker, replica: PoolReplica, model_id: str) -> tup
 async def run(tracker: JobTracker, replica: PoolReplica, model_id: str) -> Job:
     job_id, done = await start(tracker, replica, model_id)
     await done
-    return await tracker.get(job_id)
+    return await tracker.jobs.get(job_id)
 
 
 async def until_loading(tracker: JobTracker, job_id: str) -> None:
-    job = await tracker.get(job_id)
+    job = await tracker.jobs.get(job_id)
     async with asyncio.timeout(60):
         while job.phase is not JobPhase.LOADING_MODEL:
             job = await news_of(tracker, job)
@@ -91,7 +93,7 @@ async def test_models_take_turns_where_the_memory_is_enough_for_one(tmp_path, tr
     jobs = [await start(tracker, replica, model_id) for model_id in ("red", "blue", "red", "blue")]
     await asyncio.gather(*(done for _, done in jobs))
 
-    assert {(await tracker.get(job_id)).state for job_id, _ in jobs} == {JobState.COMPLETED}
+    assert {(await tracker.jobs.get(job_id)).state for job_id, _ in jobs} == {JobState.COMPLETED}
     described = await replica.describe()
     assert sorted(described[model_id]["place"] for model_id in ("red", "blue")) == ["parked", "resident"]
     assert described["red"]["steps"] > 0
@@ -158,9 +160,9 @@ async def test_a_job_whose_model_is_brought_in_says_so_and_can_be_cancelled(tmp_
     job_id, done = await start(tracker, replica, "red")
     other_id, other_done = await start(tracker, replica, "red")
     await until_loading(tracker, job_id)
-    await tracker.cancel(job_id)
+    await tracker.jobs.cancel(job_id)
     await done
-    assert (await tracker.get(job_id)).state is JobState.CANCELLED
+    assert (await tracker.jobs.get(job_id)).state is JobState.CANCELLED
     SlowModel.may_load.set()
     await other_done
-    assert (await tracker.get(other_id)).state is JobState.COMPLETED
+    assert (await tracker.jobs.get(other_id)).state is JobState.COMPLETED

@@ -14,6 +14,7 @@ from deployments.tracker.job_tracker import JobTracker
 from serve.dispatch import Dispatcher
 from tests.support.following import news_of
 from tests.support.job_samples import request
+from tests.support.job_trackers import submit_to
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -47,7 +48,7 @@ async def tracker(tmp_path: Path) -> AsyncIterator[JobTracker]:
 async def outcome(tracker: JobTracker, error: Exception) -> str:
     """What becomes of a job, which may be tried once, when its replica has died in this way."""
     asked = request()
-    job = await tracker.submit("a", asked)
+    job = await submit_to(tracker, "a", asked)
     dispatcher = Dispatcher(tracker, {asked.model_id: DyingModel(error)}, {asked.model_id: 1}, 0.01, 100)
     dispatcher.start()
     while job.attempts < 2 and not job.state.is_terminal:

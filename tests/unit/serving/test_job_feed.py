@@ -9,12 +9,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from deployments.jobs.parts import OpenParts
+from deployments.jobs.queue.jobs import Jobs
 from deployments.jobs.records.exceptions import UnknownJobError
 from deployments.jobs.records.jobs import JobPhase, JobState, ProgressReport
+from deployments.jobs.transaction.operations import reads, set_parts
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.remote import TrackerUnavailableError
 from serve.services.job_feed import MOST_UNREAD_JOBS, JobFeed, Rhythm, UnreadJobsError, Watcher
 from tests.support.job_samples import request
+from tests.support.job_trackers import submit_to
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -29,6 +33,7 @@ class CountedTracker:
         self.tracker = tracker
         self.calls: Counter[str] = Counter()
         self.is_away = False
+        set_parts(self, OpenParts, self.call)
 
     def __getattr__(self, name: str):
         async def call(*args, **kwargs):
@@ -78,7 +83,7 @@ async def step_of(watcher: Watcher, step: int) -> None:
 class TestCost:
     async def test_a_thousand_watchers_ask_no_more_than_one(self, tracker, make_feed):
         feed = make_feed()
-        await tracker.tracker.submit("a", request())
+        await submit_to(tracker.tracker, "a", request())
         claim = await run(tracker)
         with ExitStack() as stack:
             watchers = [stack.enter_context(feed.watch_job("a")) for _ in range(1000)]
@@ -95,7 +100,7 @@ class TestCost:
     async def test_many_watched_jobs_are_looked_at_in_one_call(self, tracker, make_feed):
         feed = make_feed()
         for number in range(200):
-            await tracker.tracker.submit(f"job {number}", request())
+            await submit_to(tracker.tracker, f"job {number}", request())
         tracker.calls.clear()
         with ExitStack() as stack:
             watchers = [stack.enter_context(feed.watch_job(f"job {number}")) for number in range(200)]
@@ -106,7 +111,7 @@ class TestCost:
     async def test_changes_of_jobs_that_nobody_watches_are_not_looked_at(self, tracker, make_feed):
         feed = make_feed()
         for job_id in ("a", "b"):
-            await tracker.tracker.submit(job_id, request())
+            await submit_to(tracker.tracker, job_id, request())
         with feed.watch_job("b") as watcher:
             await watcher.next()
             claim = await run(tracker)
@@ -114,14 +119,14 @@ class TestCost:
             tracker.calls.clear()
             for step in range(5):
                 await report(tracker, claim, step)
-            await tracker.tracker.cancel("b")
+            await tracker.tracker.jobs.cancel("b")
             while (await watcher.next())[0].job.state is not JobState.CANCELLED:
                 pass
         assert tracker.calls["get_many"] <= 2
 
     async def test_nothing_is_asked_while_nobody_watches(self, tracker, make_feed):
         feed = make_feed(Rhythm(rest=0.0, refresh=0.01, wait=NEVER))
-        await tracker.tracker.submit("a", request())
+        await submit_to(tracker.tracker, "a", request())
         with feed.watch_job("a") as watcher:
             await watcher.next()
         following = feed._tasks[0]
@@ -135,14 +140,14 @@ class TestCost:
 class TestNobodyHangs:
     async def test_the_tracker_is_away_for_a_while(self, tracker, make_feed):
         feed = make_feed(Rhythm(rest=0.0, refresh=NEVER, wait=0.01, pause=0.001))
-        await tracker.tracker.submit("a", request())
+        await submit_to(tracker.tracker, "a", request())
         with feed.watch_job("a") as watcher:
             await watcher.next()
             tracker.is_away = True
             tracker.calls.clear()
             while not tracker.calls["changes"]:  # noqa: ASYNC110
                 await asyncio.sleep(0)
-            await tracker.tracker.cancel("a")
+            await tracker.tracker.jobs.cancel("a")
             tracker.is_away = False
             while (await watcher.next())[0].job.state is not JobState.CANCELLED:
                 pass
@@ -156,11 +161,11 @@ class TestNobodyHangs:
         monkeypatch.setattr(tracker.tracker._changes, "_most_jobs", 1)
         feed = make_feed(Rhythm(rest=0.0, refresh=NEVER))
         for job_id in ("a", "b", "c"):
-            await tracker.tracker.submit(job_id, request())
+            await submit_to(tracker.tracker, job_id, request())
         with feed.watch_job("a") as watcher:
             await watcher.next()
             for job_id in ("a", "b", "c"):
-                await tracker.tracker.cancel(job_id)
+                await tracker.tracker.jobs.cancel(job_id)
             while (await watcher.next())[0].job.state is not JobState.CANCELLED:
                 pass
 
@@ -170,7 +175,7 @@ class TestNobodyHangs:
 
     async def test_one_who_does_not_read_keeps_the_newest_of_each_job_and_not_too_many(self, tracker, make_feed):
         feed = make_feed()
-        await tracker.tracker.submit("a", request())
+        await submit_to(tracker.tracker, "a", request())
         claim = await run(tracker)
         with feed.watch_job("a") as slow, feed.watch_job("a") as quick:
             for step in range(1, 5):
@@ -192,7 +197,7 @@ class TestPositions:
         monkeypatch.setattr("deployments.jobs.queue.views.MOST_POSITIONS", 2)
         feed = make_feed(Rhythm(rest=0.0, refresh=0.005))
         for number in range(5):
-            await tracker.tracker.submit(f"job {number}", request())
+            await submit_to(tracker.tracker, f"job {number}", request())
         with ExitStack() as stack:
             for number in range(5):
                 watcher = stack.enter_context(feed.watch_job(f"job {number}"))
@@ -207,8 +212,8 @@ class TestClients:
     async def test_jobs_of_a_client_that_ended_since(self, tracker, make_feed):
         feed = make_feed()
         for job_id, client in (("a", "ann"), ("b", "ann"), ("c", "bob")):
-            await tracker.tracker.submit(job_id, request(client=client))
-        await tracker.tracker.cancel("a")
+            await submit_to(tracker.tracker, job_id, request(client=client))
+        await tracker.tracker.jobs.cancel("a")
         with feed.watch_client("ann", datetime.now(UTC) - timedelta(minutes=1)) as watcher:
             seen = {view.job.id for view in await watcher.next()}
             assert seen == {"a", "b"}
@@ -217,17 +222,18 @@ class TestClients:
 
     async def test_who_comes_back_while_others_are_looked_at_misses_nothing(self, tracker, make_feed, monkeypatch):
         feed = make_feed()
-        await tracker.tracker.submit("a", request(client="ann"))
-        await tracker.tracker.cancel("a")
+        await submit_to(tracker.tracker, "a", request(client="ann"))
+        await tracker.tracker.jobs.cancel("a")
         asked, may_answer = asyncio.Event(), asyncio.Event()
-        jobs_of_clients = tracker.tracker.jobs_of_clients
+        of_clients = Jobs.of_clients
 
-        async def slowly(since):
+        @reads
+        async def slowly(jobs, since):
             asked.set()
             await may_answer.wait()
-            return await jobs_of_clients(since)
+            return await of_clients(jobs, since)
 
-        monkeypatch.setattr(tracker.tracker, "jobs_of_clients", slowly)
+        monkeypatch.setattr(Jobs, "of_clients", slowly)
         with feed.watch_client("ann", datetime.now(UTC) + timedelta(minutes=1)):
             await asked.wait()
             with feed.watch_client("ann", datetime.now(UTC) - timedelta(minutes=1)) as back:

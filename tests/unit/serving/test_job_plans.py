@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from deployments.jobs.images.gallery import GalleryFilter
-from deployments.jobs.queue.listing import JobFilter
+from deployments.jobs.queue.jobs import JobFilter
 from deployments.jobs.records.jobs import JobState
 from deployments.jobs.store import JobStore
 from tests.support.job_samples import claimed, submitted
@@ -46,7 +46,11 @@ async def planned(tmp_path, clock):
 
 async def test_a_claim_and_the_timer_look_at_no_backlog(planned):
     store, plans_of = planned
-    plans = await plans_of(claimed(store, "1")) + await plans_of(store.settle()) + await plans_of(store.next_deadline())
+    plans = (
+        await plans_of(claimed(store, "1"))
+        + await plans_of(store.deadlines.settle())
+        + await plans_of(store.deadlines.next())
+    )
     assert len(plans) > 4
     for plan in plans:
         assert "SCAN jobs" not in plan
@@ -66,7 +70,7 @@ async def test_a_claim_and_the_timer_look_at_no_backlog(planned):
 )
 async def test_a_page_is_read_along_an_index(planned, wanted, index):
     store, plans_of = planned
-    (plan,) = await plans_of(store.list_jobs(JobFilter(**wanted), 1))
+    (plan,) = await plans_of(store.jobs.page(JobFilter(**wanted), 1))
     assert index in plan
     assert "TEMP B-TREE" not in plan
 

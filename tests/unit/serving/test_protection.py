@@ -60,8 +60,9 @@ class Keys:
     def __init__(self, key: str) -> None:
         self.known = {hash_of(key): "the key"}
         self.asked = 0
+        self.keys = self
 
-    async def check_key(self, key_id, key_hash):
+    async def check(self, key_id, key_hash):
         self.asked += 1
         return self.known.get(key_hash)
 
@@ -321,12 +322,12 @@ def test_secrets_are_not_shown():
 
 async def test_a_key_of_the_store_is_found_through_the_tracker(tracker):
     key_id, key = make_key()
-    await tracker.add_key(key_id, hash_of(key), NewKey(name="ann"), "root")
+    await tracker.keys.add(key_id, hash_of(key), NewKey(name="ann"), "root")
 
-    assert (await tracker.check_key(key_id_of(key), hash_of(key))).name == "ann"
-    assert [found.id for found in await tracker.list_keys()] == [key_id]
-    assert (await tracker.revoke_key(key_id, "root")).revoked_at is not None
-    assert await tracker.check_key(key_id, hash_of(key)) is None
+    assert (await tracker.keys.check(key_id_of(key), hash_of(key))).name == "ann"
+    assert [found.id for found in await tracker.keys.list()] == [key_id]
+    assert (await tracker.keys.revoke(key_id, "root")).revoked_at is not None
+    assert await tracker.keys.check(key_id, hash_of(key)) is None
 
 
 def test_the_launcher_does_not_start_what_others_could_use(tmp_path, capsys):

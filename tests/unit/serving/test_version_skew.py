@@ -11,7 +11,7 @@ from deployments.jobs.database import rows
 from deployments.jobs.records.jobs import Record
 from deployments.parameters import GenerationSettings, LoraChoice
 from deployments.tracker.remote import TrackerUnavailableError, UnknownTrackerError, remote_tracker
-from tests.support.job_samples import LEASE, LIMIT, request
+from tests.support.job_samples import LEASE, LIMIT, request, submit
 
 NEW_FIELD = "loras"
 
@@ -30,8 +30,8 @@ def earlier_version(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_earlier_version_takes_jobs_that_use_nothing_new(store, earlier_version):
-    await store.submit("job-1", request(), LIMIT)
-    (claim,) = await store.claim({"tiny": 1}, "earlier", "claim", LEASE)
+    await submit(store, "job-1", request(), LIMIT)
+    (claim,) = await store.claims.claim({"tiny": 1}, "earlier", "claim", LEASE)
 
     assert claim.request == request()
 
@@ -39,29 +39,30 @@ async def test_an_earlier_version_takes_jobs_that_use_nothing_new(store, earlier
 async def test_an_earlier_version_does_not_draw_what_it_does_not_understand(store, earlier_version):
     asked = request()
     settings = asked.settings.model_copy(update={NEW_FIELD: (LoraChoice(name="ink", scale=1.0),)})
-    await store.submit("job-1", asked.model_copy(update={"settings": settings}), LIMIT)
+    await submit(store, "job-1", asked.model_copy(update={"settings": settings}), LIMIT)
 
     with pytest.raises(ValueError, match=NEW_FIELD):
-        await store.claim({"tiny": 1}, "earlier", "claim", LEASE)
-    assert (await store.counts()).pending == 1  # for the new version
+        await store.claims.claim({"tiny": 1}, "earlier", "claim", LEASE)
+    assert (await store.counts.by_state()).pending == 1  # for the new version
 
 
 def actor(outcome: Any) -> Any:
     """As the handle of an actor, whose method answers this or raises it."""
 
-    async def remote() -> Any:
+    async def remote(*call: Any) -> Any:
+        assert call == ("administration", "paused_models", (), {})
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    return SimpleNamespace(paused_models=SimpleNamespace(remote=remote))
+    return SimpleNamespace(call=SimpleNamespace(remote=remote))
 
 
 class TestATrackerThatWasReplaced:
     async def test_is_left_for_its_successor(self):
         tracker = remote_tracker(actor(RayActorError()), lambda: actor(["shapes"]))
 
-        assert await tracker.paused_models() == ["shapes"]
+        assert await tracker.administration.paused_models() == ["shapes"]
 
     async def test_is_looked_for_once(self):
         looks = []
@@ -71,8 +72,8 @@ class TestATrackerThatWasReplaced:
             return actor([])
 
         tracker = remote_tracker(actor(RayActorError()), find)
-        await tracker.paused_models()
-        await tracker.paused_models()
+        await tracker.administration.paused_models()
+        await tracker.administration.paused_models()
 
         assert len(looks) == 1
 
@@ -81,4 +82,4 @@ class TestATrackerThatWasReplaced:
             raise UnknownTrackerError
 
         with pytest.raises(TrackerUnavailableError):
-            await remote_tracker(actor(RayActorError()), find).paused_models()
+            await remote_tracker(actor(RayActorError()), find).administration.paused_models()

@@ -132,7 +132,7 @@ class TestRequests:
     async def test_a_retry_is_logged_as_the_submission_that_it_is(self, lines, tmp_path):
         async with api_service(tmp_path) as service:
             job_id = await service.submit()
-            await service.tracker.cancel(job_id)
+            await service.tracker.jobs.cancel(job_id)
             answer = await service.http.post(f"/api/jobs/{job_id}/retry", headers={"X-Request-ID": "r-1"})
         submitted = [line for line in lines() if line["message"] == "A job was submitted"][-1]
 

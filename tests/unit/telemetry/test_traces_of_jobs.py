@@ -145,7 +145,7 @@ async def test_a_job_that_fails_has_its_error_in_the_trace(tmp_path, catalog, ex
 async def test_a_retry_begins_a_trace_of_its_own(tmp_path, catalog, exporter):
     async with api_service(tmp_path, catalog) as service:
         job_id = await submit(service)
-        await service.tracker.cancel(job_id)
+        await service.tracker.jobs.cancel(job_id)
         retried = (await service.http.post(f"/api/jobs/{job_id}/retry")).json()["job_id"]
 
     roots = {span.context.trace_id for span in exporter.get_finished_spans() if span.name == "submit"}

@@ -8,14 +8,17 @@ import os
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from deployments.jobs.queue.attempts import Attempts
 from deployments.jobs.records.exceptions import QueueFullError, StoreUnavailableError
 from deployments.jobs.records.jobs import JobPhase, JobRequest, JobState, ProgressReport
 from deployments.jobs.store import JobStore
+from deployments.jobs.transaction.operations import changes
 from deployments.parameters import GenerationSettings
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.settings import TrackerSettings, fingerprint
 from tests.support.following import LONG, news_of
 from tests.support.job_samples import image
+from tests.support.job_trackers import submit_to
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -48,7 +51,7 @@ def tracker(make_tracker) -> JobTracker:
 async def waiting(tracker: JobTracker, topic: str, call) -> asyncio.Task:
     """Start a long poll and let it come to where it waits."""
     task = asyncio.create_task(call)
-    while not tracker._wakeups.waiters(topic):  # noqa: ASYNC110
+    while topic not in tracker._wakeups._waiting:  # noqa: ASYNC110
         await asyncio.sleep(0)
     assert not task.done()
     return task
@@ -62,7 +65,7 @@ async def claim_now(tracker: JobTracker, claim_id: str = "claim") -> int:
 async def processing(tracker: JobTracker, job_ids: str) -> dict[str, int]:
     """Have jobs with these ids run; returns their fences."""
     for job_id in job_ids:
-        await tracker.submit(job_id, REQUEST)
+        await submit_to(tracker, job_id, REQUEST)
     return {claim.job_id: claim.fence for claim in await tracker.claim({"tiny": len(job_ids)}, "replica", "claim")}
 
 
@@ -78,12 +81,12 @@ class TestClaim:
         if cause == "reap":
             tracker = make_tracker(lease_seconds=0.03)
         if cause != "submit":
-            await tracker.submit("a", REQUEST)
+            await submit_to(tracker, "a", REQUEST)
             fence = await claim_now(tracker)
         poll = await waiting(tracker, "queue", tracker.claim(CAPACITY, "replica", "1", LONG))
         match cause:
             case "submit":
-                await tracker.submit("a", REQUEST)
+                await submit_to(tracker, "a", REQUEST)
             case "fail":
                 await tracker.fail("a", fence, "Out of luck.", retryable=True)
             case "release":
@@ -92,11 +95,11 @@ class TestClaim:
 
     async def test_one_job_goes_to_one_of_many(self, tracker):
         polls = [await waiting(tracker, "queue", tracker.claim(CAPACITY, "replica", str(n), LONG)) for n in range(3)]
-        await tracker.submit("a", REQUEST)
+        await submit_to(tracker, "a", REQUEST)
         done, rest = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
         assert [[claim.job_id for claim in task.result()] for task in done] == [["a"]]
-        await tracker.submit("b", REQUEST)
-        await tracker.submit("c", REQUEST)
+        await submit_to(tracker, "b", REQUEST)
+        await submit_to(tracker, "c", REQUEST)
         assert sorted(claims[0].job_id for claims in await asyncio.gather(*rest)) == ["b", "c"]
         assert tracker._wakeups._waiting == {}
 
@@ -104,15 +107,15 @@ class TestClaim:
 class TestReport:
     async def test_reports_at_once_share_transactions_and_each_reporter_is_answered(self, tracker):
         fences = await processing(tracker, "abc")
-        await tracker.cancel("b")
+        await tracker.jobs.cancel("b")
         store = await tracker._store()
-        write, reporters = store.report_each, []
+        write, reporters = store.claims.report, []
 
         async def counted(together, lease):
             reporters.append(len(together))
             return await write(together, lease)
 
-        store.report_each = counted
+        store.claims.report = counted
         told = [ProgressReport(job_id=each, fence=fences[each], phase=JobPhase.GENERATING, step=2) for each in "abc"]
         assert await asyncio.gather(*(tracker.report([each]) for each in told)) == [set(), {"b"}, set()]
         assert reporters == [3]
@@ -121,15 +124,15 @@ class TestReport:
 class TestComplete:
     async def test_completions_at_once_share_transactions_and_each_is_answered(self, tracker):
         fences = await processing(tracker, "abcd")
-        await tracker.cancel("b")
+        await tracker.jobs.cancel("b")
         store = await tracker._store()
-        write, rounds = store.complete_each, []
+        write, rounds = store.attempts.complete, []
 
         async def counted(completions):
             rounds.append(len(completions))
             return await write(completions)
 
-        store.complete_each = counted
+        store.attempts.complete = counted
         wanted = [
             ("a", fences["a"]),
             ("b", fences["b"]),
@@ -140,9 +143,9 @@ class TestComplete:
         ends = await asyncio.gather(*(tracker.complete(job_id, fence, [image(job_id)]) for job_id, fence in wanted))
         assert ends == [True, False, False, True, True]
         assert rounds == [5]
-        states = [(await tracker.get(job_id)).state for job_id in "abcd"]
+        states = [(await tracker.jobs.get(job_id)).state for job_id in "abcd"]
         assert states == [JobState.COMPLETED, JobState.CANCELLED, JobState.PROCESSING, JobState.COMPLETED]
-        assert [len(await store.images_of(job_id)) for job_id in "abcd"] == [1, 0, 0, 1]
+        assert [len(await store.images.of_jobs([job_id])) for job_id in "abcd"] == [1, 0, 0, 1]
 
     async def test_a_completion_that_the_database_refuses_is_the_only_one_that_fails(self, tracker):
         fences = await processing(tracker, "abc")
@@ -152,13 +155,13 @@ class TestComplete:
         )
         assert isinstance(ends[1], IntegrityError)
         assert ends[::2] == [True, True]
-        states = [(await tracker.get(job_id)).state for job_id in "abc"]
+        states = [(await tracker.jobs.get(job_id)).state for job_id in "abc"]
         assert states == [JobState.COMPLETED, JobState.PROCESSING, JobState.COMPLETED]
 
 
 class TestChanges:
     async def test_follow_a_job_to_its_end(self, tracker):
-        job = await tracker.submit("a", REQUEST)
+        job = await submit_to(tracker, "a", REQUEST)
 
         async def claim() -> None:
             await claim_now(tracker)
@@ -170,7 +173,7 @@ class TestChanges:
             await tracker.complete("a", 1, [])
 
         seen = []
-        for change in (claim, progress, lambda: tracker.cancel("a"), complete):
+        for change in (claim, progress, lambda: tracker.jobs.cancel("a"), complete):
             news = await waiting(tracker, "changes", news_of(tracker, job))
             await change()
             job = await news
@@ -193,7 +196,7 @@ class TestChanges:
 class TestReaper:
     async def test_fails_a_job_whose_holders_die(self, make_tracker):
         tracker = make_tracker(lease_seconds=0.03, max_attempts=2)
-        job = await tracker.submit("a", REQUEST)
+        job = await submit_to(tracker, "a", REQUEST)
         for attempt in ("1", "2"):
             await tracker.claim(CAPACITY, "replica", attempt, LONG)
         while not job.state.is_terminal:
@@ -201,17 +204,18 @@ class TestReaper:
         assert (job.state, job.attempts) == (JobState.FAILED, 2)
 
     async def test_survives_errors_of_the_store(self, make_tracker, monkeypatch, caplog):
-        reap = JobStore.reap
+        reap = Attempts.reap
         errors = [StoreUnavailableError("The disk is full."), RuntimeError("A defect.")]
 
-        async def reap_at_the_third_time(store: JobStore, max_attempts: int) -> list[str]:
+        @changes
+        async def reap_at_the_third_time(attempts: Attempts, max_attempts: int) -> list[str]:
             if errors:
                 raise errors.pop()
-            return await reap(store, max_attempts)
+            return await reap(attempts, max_attempts)
 
-        monkeypatch.setattr(JobStore, "reap", reap_at_the_third_time)
+        monkeypatch.setattr(Attempts, "reap", reap_at_the_third_time)
         tracker = make_tracker(lease_seconds=0.03)
-        await tracker.submit("a", REQUEST)
+        await submit_to(tracker, "a", REQUEST)
         await claim_now(tracker)
         assert await tracker.claim(CAPACITY, "replica", "1", LONG)
         assert "The disk is full." in caplog.text
@@ -239,7 +243,7 @@ class TestSelf:
         tracker = make_tracker(database_url=f"sqlite+aiosqlite:///{folder}/jobs.db")
         assert "unable to open database file" in (await tracker.describe())["database"]
         with pytest.raises(StoreUnavailableError):
-            await tracker.get("a")
+            await tracker.jobs.get("a")
         folder.mkdir()
         assert (await tracker.describe())["database"] == "ok"
 
@@ -252,15 +256,15 @@ class TestSelf:
             return await open_store(*args)
 
         monkeypatch.setattr(JobStore, "open", count)
-        await asyncio.gather(*(tracker.counts() for _ in range(5)))
+        await asyncio.gather(*(tracker.counts.by_state() for _ in range(5)))
         assert len(opened) == 1
 
     async def test_comes_back_with_its_jobs(self, make_tracker):
-        await make_tracker().submit("a", REQUEST)
-        assert (await make_tracker().get("a")).id == "a"
+        await submit_to(make_tracker(), "a", REQUEST)
+        assert (await make_tracker().jobs.get("a")).id == "a"
 
     async def test_refuses_what_is_above_its_limit(self, make_tracker):
         tracker = make_tracker(queue_limit=1)
-        await tracker.submit("a", REQUEST)
+        await submit_to(tracker, "a", REQUEST)
         with pytest.raises(QueueFullError):
-            await tracker.submit("b", REQUEST)
+            await submit_to(tracker, "b", REQUEST)

@@ -16,7 +16,8 @@ from deployments.settings.service import WebhookSettings
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.webhooks import Courier
 from tests.support.api_service import api_service, sentence
-from tests.support.job_samples import LIMIT, claimed, image, request
+from tests.support.job_samples import LIMIT, claimed, complete, image, request, submit
+from tests.support.job_trackers import submit_to
 from tests.support.webhook_receiver import DOWN, webhook_receiver
 from tests.unit.tracker.test_webhook_urls import answer_with
 
@@ -48,34 +49,35 @@ async def make_courier(store):
 
 async def ended(store: JobStore, url: str, job_id: str = "a") -> None:
     """A job that was cancelled, and wants a call."""
-    await store.submit(job_id, request().model_copy(update={"webhook_url": url}), LIMIT)
-    await store.cancel(job_id)
+    await submit(store, job_id, request().model_copy(update={"webhook_url": url}), LIMIT)
+    await store.jobs.cancel(job_id)
 
 
 async def webhook(store: JobStore, job_id: str = "a"):
-    return (await store.get_many([job_id])).views[job_id].webhook
+    return (await store.views.of([job_id])).views[job_id].webhook
 
 
 class TestOutbox:
     @pytest.mark.parametrize("end", ["complete", "fail", "give up", "cancel", "cancel while it runs", "reap"])
     async def test_every_end_of_a_job_makes_its_call_due_once(self, store, clock, receiver, make_courier, end):
-        await store.submit("a", request().model_copy(update={"webhook_url": receiver.url()}), LIMIT)
+        await submit(store, "a", request().model_copy(update={"webhook_url": receiver.url()}), LIMIT)
         assert (await webhook(store)).state is WebhookState.WAITING
         if end == "cancel":
-            await store.cancel("a")
+            await store.jobs.cancel("a")
         else:
             (claim,) = await claimed(store, "claim")
             if end == "complete":
                 for _ in range(2):
-                    await store.complete("a", claim.fence, [image("a")])
+                    await complete(store, "a", claim.fence, [image("a")])
             elif end in ("fail", "give up"):
-                await store.fail("a", claim.fence, "Out of luck.", retryable=end == "give up", max_attempts=1)
+                max_attempts = 1 if end == "give up" else None
+                await store.attempts.fail("a", claim.fence, "Out of luck.", max_attempts)
             elif end == "reap":
                 clock.advance(minutes=5)
-                await store.reap(1)
+                await store.attempts.reap(1)
             else:
-                await store.cancel("a")
-                await store.confirm_cancel("a", claim.fence)
+                await store.jobs.cancel("a")
+                await store.attempts.confirm_cancel("a", claim.fence)
         assert (await webhook(store)).state is WebhookState.DUE
 
         assert await make_courier().deliver_due() == 1
@@ -84,15 +86,15 @@ class TestOutbox:
         assert (await webhook(store)).state is WebhookState.DELIVERED
 
     async def test_a_job_that_goes_on_makes_none_due(self, store, receiver, make_courier):
-        await store.submit("a", request().model_copy(update={"webhook_url": receiver.url()}), LIMIT)
+        await submit(store, "a", request().model_copy(update={"webhook_url": receiver.url()}), LIMIT)
         (claim,) = await claimed(store, "claim")
-        await store.fail("a", claim.fence, "Again.", retryable=True, max_attempts=2)
+        await store.attempts.fail("a", claim.fence, "Again.", max_attempts=2)
 
         assert await make_courier().deliver_due() == 0
 
     async def test_a_job_without_a_url_makes_none_due(self, store, make_courier):
-        await store.submit("a", request(), LIMIT)
-        await store.cancel("a")
+        await submit(store, "a", request(), LIMIT)
+        await store.jobs.cancel("a")
 
         assert await make_courier().deliver_due() == 0
         assert await webhook(store) is None
@@ -112,20 +114,20 @@ class TestOutbox:
     ):
         await ended(store, receiver.url())
         courier = make_courier()
-        (delivery,) = await store.deliveries.claim(1, courier._lease)
+        (delivery,) = await store.outbox.claim(1, courier._lease)
         assert await courier.deliver_due() == 0
 
         clock.advance(minutes=1)
         assert await courier.deliver_due() == 1
-        await store.deliveries.failed(delivery, "Too late.", None)
+        await store.outbox.failed(delivery, "Too late.", None)
         assert (await webhook(store)).state is WebhookState.DELIVERED
 
 
 class TestCall:
     async def test_tells_what_the_status_tells(self, store, receiver, make_courier):
-        await store.submit("a", request().model_copy(update={"webhook_url": receiver.url()}), LIMIT)
+        await submit(store, "a", request().model_copy(update={"webhook_url": receiver.url()}), LIMIT)
         (claim,) = await claimed(store, "claim")
-        await store.complete("a", claim.fence, [image("a")])
+        await complete(store, "a", claim.fence, [image("a")])
         await make_courier().deliver_due()
 
         (call,) = receiver.calls
@@ -192,7 +194,7 @@ class TestFailure:
         await ended(store, receiver.url())
         courier = make_courier(first_pause_seconds=10)
         await courier.deliver_due()
-        first = await store.deliveries.seconds_to_next()
+        first = await store.outbox.seconds_to_next()
         told = await webhook(store)
         assert (told.state, told.attempts) == (WebhookState.DUE, 1)
         assert told.last_error == "The receiver answered 503."
@@ -201,7 +203,7 @@ class TestFailure:
 
         clock.advance(seconds=first)
         await courier.deliver_due()
-        assert 10 <= await store.deliveries.seconds_to_next() <= 30
+        assert 10 <= await store.outbox.seconds_to_next() <= 30
         clock.advance(seconds=30)
         await courier.deliver_due()
         assert (await webhook(store)).state is WebhookState.DELIVERED
@@ -217,7 +219,7 @@ class TestFailure:
         told = await webhook(store)
         assert (told.state, told.attempts, told.last_error) == (WebhookState.DEAD, 3, "The receiver answered 503.")
         assert len(receiver.calls) == 3
-        assert await store.deliveries.seconds_to_next() is None
+        assert await store.outbox.seconds_to_next() is None
 
     async def test_a_redirect_is_not_followed(self, store, receiver, make_courier):
         receiver.answers = [f"HTTP/1.1 307 Moved\r\nLocation: {receiver.url()}\r\nContent-Length: 0\r\n\r\n".encode()]
@@ -258,8 +260,8 @@ class TestFailure:
 
 async def test_the_tracker_delivers_as_soon_as_a_job_ends(database_url, receiver):
     tracker = JobTracker(database_url=database_url, webhooks={"allow_private": True})
-    await tracker.submit("a", request().model_copy(update={"webhook_url": receiver.url()}))
-    await tracker.cancel("a")
+    await submit_to(tracker, "a", request().model_copy(update={"webhook_url": receiver.url()}))
+    await tracker.jobs.cancel("a")
     await receiver.calls_come(1)
     await tracker.close()
 

@@ -9,14 +9,14 @@ import tarfile
 import pytest
 
 from deployments.jobs.images.gallery import GalleryFilter
-from deployments.jobs.queue.listing import JobFilter
+from deployments.jobs.queue.jobs import JobFilter
 from deployments.jobs.records.api_keys import NewKey, Scope
 from deployments.jobs.records.exceptions import StoreUnavailableError
 from deployments.jobs.store import JobStore
 from deployments.storage.local import LocalStorage
 from deployments.upkeep.backup import BackupError, restore_backup, write_backup
 from tests.support.api_service import api_service
-from tests.support.job_samples import LIMIT, claimed, request
+from tests.support.job_samples import LIMIT, claimed, request, submit
 
 
 async def everything(url: str) -> list:
@@ -24,13 +24,13 @@ async def everything(url: str) -> list:
     store = await JobStore.open(url)
     page = await store.gallery.page(GalleryFilter(search="red"))
     told = [
-        await store.counts(),
-        await store.list_jobs(JobFilter()),
+        await store.counts.by_state(),
+        await store.jobs.page(JobFilter()),
         page,
-        await store.gallery.usage(),
+        await store.holdings.of(),
         await store.gallery.list_tags(),
         await store.keys.list(),
-        await store.administration.audit(),
+        await store.audit.page(),
     ]
     await store.close()
     return told
@@ -46,7 +46,7 @@ async def service(tmp_path):
         await service.http.put(f"/api/image/{image.id}/tags/best")
         await service.http.post("/api/inputs", content=content, headers={"Content-Type": "image/png"})
         await service.submit(prompt="a blue ring")
-        await service.tracker.add_key("0123", "f" * 64, NewKey(name="ann", scopes=(Scope.READ,)), "boss")
+        await service.tracker.keys.add("0123", "f" * 64, NewKey(name="ann", scopes=(Scope.READ,)), "boss")
         yield service
 
 
@@ -70,7 +70,7 @@ async def test_all_comes_back_into_an_empty_place(service, databases, tmp_path):
     assert page.total == 1
     for image in page.images:
         assert await target.read(image.key) == await service.storage.read(image.key)
-    await store.submit("after", request(), LIMIT)
+    await submit(store, "after", request(), LIMIT)
     assert len(await claimed(store, "1", 5, "shapes")) == 1
     await store.close()
 
@@ -87,7 +87,7 @@ async def test_a_backup_of_a_server_comes_back_too(service, databases, tmp_path)
 
 
 async def test_a_picture_that_is_missing_or_damaged_is_told_and_the_rest_is_kept(service, tmp_path):
-    images = (await service.tracker.gallery_page(GalleryFilter())).images
+    images = (await service.tracker.gallery.page(GalleryFilter())).images
     await service.storage.delete(images[0].key)
     await service.storage.write(images[1].key, b"other")
     written = await write_backup(url_of(service), service.storage, tmp_path / "backup.tar")

@@ -45,8 +45,8 @@ async def test_the_oldest_jobs_go_with_their_files(service):
     images = [(await service.make_image())[0] for _ in range(3)]
     assert [await retention(service, max_jobs=1).forget_some() for _ in range(2)] == [2, 0]
     assert [await service.storage.exists(image.key) for image in images] == [False, False, True]
-    assert (await service.tracker.counts()).total == 1
-    (entry,) = (await service.tracker.audit()).entries
+    assert (await service.tracker.counts.by_state()).total == 1
+    (entry,) = (await service.tracker.audit.page()).entries
     assert (entry.who, entry.details) == ("retention", {"state": "completed", "jobs": 2})
 
 
@@ -63,9 +63,9 @@ async def test_a_record_stays_until_its_bytes_are_gone(service):
     broken = FailingStorage(service.storage)
     with pytest.raises(StorageError):
         await retention(service, broken, max_jobs=0).forget_some()
-    assert (await service.tracker.counts()).completed == 2
+    assert (await service.tracker.counts.by_state()).completed == 2
     assert await retention(service, max_jobs=0).forget_some() == 2
-    assert (await service.tracker.counts()).total == 0
+    assert (await service.tracker.counts.by_state()).total == 0
 
 
 async def test_it_runs_by_itself_in_pieces_until_nothing_is_left(service, monkeypatch):
@@ -75,7 +75,7 @@ async def test_it_runs_by_itself_in_pieces_until_nothing_is_left(service, monkey
     runs = retention(service, max_jobs=0, interval_seconds=1000)
     runs.start()
     changes = await service.tracker.changes(None, 0)
-    while (await service.tracker.counts()).total:
+    while (await service.tracker.counts.by_state()).total:
         changes = await service.tracker.changes(changes.cursor, 0.01)
     await runs.close()
 
@@ -85,5 +85,5 @@ async def test_clearing_stops_after_so_many_jobs(service, monkeypatch):
         await service.submit()
     monkeypatch.setattr("deployments.upkeep.retention.JOBS_AT_ONCE", 1)
     cleared = await clear_jobs(service.tracker, service.storage, JobState.PENDING, 2, "eve")
-    assert (cleared, (await service.tracker.counts()).pending) == (2, 1)
+    assert (cleared, (await service.tracker.counts.by_state()).pending) == (2, 1)
     assert JOBS_AT_ONCE == 100

@@ -30,7 +30,7 @@ def tomorrow() -> datetime:
 
 
 def sweep(service, now=tomorrow) -> Sweep:
-    return Sweep(service.tracker, service.storage, SETTINGS, now)
+    return Sweep(service.tracker.upkeep, service.storage, SETTINGS, now)
 
 
 async def keys(service) -> list[str]:
@@ -75,25 +75,25 @@ async def test_an_input_that_nothing_names_goes_in_one_sweep_and_its_file_with_i
     _, content = await service.make_image()
     headers = {"Content-Type": "image/png"}
     sent = (await service.http.post("/api/inputs", content=content, headers=headers)).json()["id"]
-    picture = await service.tracker.find_input(sent)
+    picture = await service.tracker.inputs.find(sent)
     assert (await sweep(service).run()).orphans == 0
-    old = Sweep(Aged(service.tracker), service.storage, SETTINGS, tomorrow)
+    old = Sweep(Aged(service.tracker.upkeep), service.storage, SETTINGS, tomorrow)
     outcome = await old.run()
     assert (outcome.inputs, outcome.orphans) == (1, 1)
     assert not await service.storage.exists(picture.key)
 
 
 class Aged:
-    """A tracker to which every input is a day older than it is."""
+    """Records to which every input is a day older than it is."""
 
-    def __init__(self, tracker) -> None:
-        self._tracker = tracker
+    def __init__(self, records) -> None:
+        self._records = records
 
     def __getattr__(self, name):
-        return getattr(self._tracker, name)
+        return getattr(self._records, name)
 
     async def forget_unused_inputs(self, older_than, limit):
-        return await self._tracker.forget_unused_inputs(older_than - timedelta(days=1, seconds=1), limit)
+        return await self._records.forget_unused_inputs(older_than - timedelta(days=1, seconds=1), limit)
 
 
 async def test_images_without_a_file_are_named(service):
@@ -118,12 +118,12 @@ async def test_damage_is_told(service):
         image, png = await service.make_image()
         images.append(image)
     sent = await service.http.post("/api/inputs", content=png, headers={"Content-Type": "image/png"})
-    source = await service.tracker.get_picture(sent.json()["id"])
+    source = await service.tracker.inputs.picture(sent.json()["id"])
     await service.storage.write(source.key, b"another picture too")
     await service.storage.write(images[0].key, b"another picture")
     await service.storage.delete(images[1].key)
     looked_at: list[int] = []
-    problems = [each async for each in damaged_files(service.tracker, service.storage, looked_at.append)]
+    problems = [each async for each in damaged_files(service.tracker.upkeep, service.storage, looked_at.append)]
     assert [problem.partition(": ")[0] for problem in problems] == [images[0].id, images[1].id, source.id]
     assert "damaged" in problems[0]
     assert "not there" in problems[1]
@@ -133,7 +133,7 @@ async def test_damage_is_told(service):
 
 async def test_only_one_of_several_replicas_sweeps(service):
     day = timedelta(days=1)
-    replicas = [Upkeep(service.tracker, service.storage, SETTINGS) for _ in range(3)]
+    replicas = [Upkeep(service.tracker.upkeep, service.storage, SETTINGS) for _ in range(3)]
     found = [await replica.sweep_if_due(day) for replica in replicas]
     assert [outcome is not None for outcome in found] == [True, False, False]
 
@@ -152,10 +152,10 @@ async def test_it_runs_by_itself(service):
             yield []
 
     listed = Listed()
-    upkeep = Upkeep(service.tracker, listed, SETTINGS)
+    upkeep = Upkeep(service.tracker.upkeep, listed, SETTINGS)
     upkeep.start()
     while not listed.is_asked:
-        await service.tracker.counts()
+        await service.tracker.counts.by_state()
     await upkeep.close()
 
 
