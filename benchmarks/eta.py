@@ -23,7 +23,9 @@ from datetime import UTC, datetime, timedelta
 
 from deployments.jobs.records.jobs import Claim, JobPhase, JobRequest, JobState, ProgressReport
 from deployments.parameters import GenerationSettings
+from deployments.settings.service import QueueSettings
 from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.settings import TrackerSettings
 
 MODEL = "scripted"
 REPLICAS = 2
@@ -197,9 +199,10 @@ async def measure(count: int, seed: int) -> dict[str, list[float]]:
     clock = [0.0]
     with tempfile.TemporaryDirectory() as folder:
         tracker = JobTracker(
-            database_url=f"sqlite+aiosqlite:///{folder}/jobs.db",
-            queue_limit=count,
-            lease_seconds=3600,
+            TrackerSettings(
+                database_url=f"sqlite+aiosqlite:///{folder}/jobs.db",
+                queue=QueueSettings(limit=count, lease_seconds=3600),
+            ),
             clock=lambda: START + timedelta(seconds=clock[0]),
         )
         try:

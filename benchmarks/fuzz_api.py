@@ -28,9 +28,10 @@ import uvicorn
 from deployments.catalog.catalog import load_catalog
 from deployments.jobs.records.api_keys import NewKey, Scope, hash_of, make_key
 from deployments.jobs.store import JobStore
-from deployments.settings.service import Settings
+from deployments.settings.service import QueueSettings, Settings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.settings import TrackerSettings
 from serve.application import build_api
 from serve.services.enrichment import Enricher
 from serve.services.services import Services
@@ -97,7 +98,9 @@ async def make_admin_key(known: Settings) -> str:
 @contextmanager
 def served(known: Settings) -> Iterator[str]:
     """Serve the application from a thread, on a free port; gives its URL."""
-    tracker = JobTracker(database_url=known.resolved_database_url, queue_limit=10_000_000)
+    tracker = JobTracker(
+        TrackerSettings(database_url=known.resolved_database_url, queue=QueueSettings(limit=10_000_000))
+    )
     catalog = load_catalog(PROJECT / "configs" / "cpu.yaml", {})
     storage = LocalStorage(known.images_dir)
     services = Services(known, catalog, tracker, storage)

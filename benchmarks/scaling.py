@@ -34,6 +34,7 @@ from deployments.jobs.parts import OpenParts
 from deployments.jobs.records.jobs import Claim, JobPhase, NewImage
 from deployments.jobs.store import JobStore
 from deployments.jobs.transaction.operations import set_parts
+from deployments.settings.service import QueueSettings
 from deployments.tracker.actor import connect_tracker
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.progress import ProgressReporter
@@ -232,18 +233,7 @@ def run(load: Load, url: str) -> tuple[Meter, Shares]:
         await fill(url, load.backlog, CLIENTS)
 
     asyncio.run(prepare())
-    settings = TrackerSettings(
-        database_url=url,
-        queue_limit=2**31 - 1,
-        max_attempts=3,
-        lease_seconds=30.0,
-        queue_limit_per_model=None,
-        queue_limit_per_client=None,
-        retry_base_seconds=1.0,
-        retry_cap_seconds=60.0,
-        quota_images=None,
-        quota_bytes=None,
-    )
+    settings = TrackerSettings(database_url=url, queue=QueueSettings(limit=2**31 - 1))
     actor = connect_tracker(settings, f"tracker-{uuid4()}", NAMESPACE)
     try:
         pid = ray.get(actor.describe.remote())["pid"]

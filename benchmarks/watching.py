@@ -29,6 +29,7 @@ from deployments.parameters import GenerationSettings
 from deployments.settings.service import Settings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker
+from deployments.tracker.settings import TrackerSettings
 from serve.application import build_api
 from serve.services.job_feed import Rhythm
 from serve.services.services import Services
@@ -70,7 +71,7 @@ async def step_of(stream: EventStream, step: int) -> None:
 async def measure(watchers: int, reports: int, folder: Path) -> Cost:
     """Return what a report costs with so many watchers; the cost of the report itself is in it."""
     settings = Settings(data_dir=folder)
-    tracker = JobTracker(database_url=settings.resolved_database_url)
+    tracker = JobTracker(TrackerSettings(database_url=settings.resolved_database_url))
     counted: Any = CountedTracker(tracker)
     catalog = load_catalog(PROJECT_ROOT / "configs" / "cpu.yaml", {})
     # No rest: each report is told by itself, so that there are as many events as reports.

@@ -14,7 +14,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from deployments.settings.telemetry import LoggingSettings
 from deployments.telemetry.logs import configure_logs
 from deployments.tracker.job_tracker import JobTracker
-from deployments.tracker.settings import TrackerSettings, fingerprint
+from deployments.tracker.settings import TrackerSettings
 
 TRACKER_NAME = "job-tracker"
 TRACKER_NAMESPACE = "cyberimage"
@@ -45,13 +45,13 @@ class JobTrackerActor(JobTracker):
 
     Args:
         logs: What it logs, and where; None for Python's own way.
-        settings: As of :class:`JobTracker`.
+        settings: Its settings.
     """
 
-    def __init__(self, logs: TrackerLogs | None, **settings: Any) -> None:
+    def __init__(self, logs: TrackerLogs | None, settings: TrackerSettings) -> None:
         if logs is not None:
             configure_logs(logs.settings, "tracker", logs.folder)
-        super().__init__(**settings)
+        super().__init__(settings)
 
 
 def connect_tracker(
@@ -67,15 +67,15 @@ def connect_tracker(
     Blocks, for seconds where a tracker has to start.
 
     Args:
-        settings: What the tracker is built with, ``resources`` of the node that it is put on among it.
+        settings: Of the tracker.
         name: The actor's name.
         namespace: The actor's namespace.
-        logs: What it logs, and where; None for Python's own way. A tracker that lives already is not told.
+        logs: What it logs, and where; None for Python's own way. A tracker that lives already keeps its own.
 
     Raises:
         RuntimeError: Others kept replacing the tracker by one with other settings, or it does not start.
     """
-    wanted = fingerprint(settings)
+    wanted = settings.fingerprint
     for _ in range(REPLACE_ATTEMPTS):
         tracker = _get_or_start(settings, logs, name, namespace)
         try:
@@ -85,7 +85,7 @@ def connect_tracker(
             time.sleep(REPLACE_PAUSE_SECONDS)  # it was just killed; its name is free in a moment
             continue
         except GetTimeoutError as error:
-            where = settings.get("resources") or "no resources"
+            where = settings.resources or "no resources"
             raise RuntimeError(
                 f"The tracker {name!r} did not answer within {DESCRIBE_TIMEOUT_SECONDS:g} s; it waits for a node with "
                 f"{where} (tracker.resources)."
@@ -108,6 +108,6 @@ def _get_or_start(settings: TrackerSettings, logs: TrackerLogs | None, name: str
         max_task_retries=-1,
         max_concurrency=MAX_CONCURRENCY,
         num_cpus=0,
-        resources=settings.get("resources"),
-    ).remote(logs, **settings)
+        resources=settings.resources,
+    ).remote(logs, settings)
     return handle

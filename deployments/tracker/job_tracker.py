@@ -33,7 +33,6 @@ from deployments.jobs.store import Clock, JobStore, utc_now
 from deployments.jobs.transaction.backoff import Backoff
 from deployments.jobs.transaction.ledger import Moves
 from deployments.jobs.transaction.operations import parts_of, set_parts
-from deployments.settings.service import WebhookSettings
 from deployments.settings.telemetry import LogLevel
 from deployments.telemetry.logs import set_log_level
 from deployments.telemetry.measuring import note_queue, repeat
@@ -45,7 +44,7 @@ from deployments.tracker.model_loads import ModelLoads
 from deployments.tracker.model_state import ModelCondition, ModelConditions
 from deployments.tracker.previews import Previews
 from deployments.tracker.rate_windows import RateWindow, RateWindows
-from deployments.tracker.settings import TrackerSettings, fingerprint
+from deployments.tracker.settings import TrackerSettings
 from deployments.tracker.step_rates import StepRates
 from deployments.tracker.wakeups import Wakeups
 from deployments.tracker.webhooks import Courier
@@ -70,63 +69,22 @@ class JobTracker(OpenParts):
     The first call that needs the store opens it, so that the actor is up even where its database is not.
 
     Args:
-        database_url: An SQLAlchemy URL with an async driver.
-        queue_limit: Pending jobs of all models above which submits are refused.
-        max_attempts: Claims of a job after which it fails instead of being put back.
-        lease_seconds: How long a claim holds without a report.
-        queue_limit_per_model: Pending jobs of a model above which submits for it are refused; None for no limit.
-        queue_limit_per_client: Pending jobs of a client above which its submits are refused; None for no limit.
-        retry_base_seconds: As :attr:`Backoff.base_seconds`.
-        retry_cap_seconds: As :attr:`Backoff.cap_seconds`.
-        quota_images: Images of a client above which its submits are refused; None for no limit.
-        quota_bytes: Bytes of a client's images from which on its submits are refused; None for no limit.
-        webhooks: Fields of :class:`WebhookSettings`.
-        resources: Custom resources of the node that it was put on; it is replaced where they change.
+        settings: Its settings.
         clock: Gives the time as an aware datetime; None for the database's own clock.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a setting of its own
-        self,
-        *,
-        database_url: str,
-        queue_limit: int = 1000,
-        max_attempts: int = 3,
-        lease_seconds: float = 60.0,
-        queue_limit_per_model: int | None = None,
-        queue_limit_per_client: int | None = None,
-        retry_base_seconds: float = 0.0,
-        retry_cap_seconds: float = 60.0,
-        quota_images: int | None = None,
-        quota_bytes: int | None = None,
-        webhooks: dict[str, Any] | None = None,
-        resources: dict[str, float] | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        self._settings = TrackerSettings(
-            database_url=database_url,
-            queue_limit=queue_limit,
-            max_attempts=max_attempts,
-            lease_seconds=lease_seconds,
-            queue_limit_per_model=queue_limit_per_model,
-            queue_limit_per_client=queue_limit_per_client,
-            retry_base_seconds=retry_base_seconds,
-            retry_cap_seconds=retry_cap_seconds,
-            quota_images=quota_images,
-            quota_bytes=quota_bytes,
-        )
-        if webhooks is not None:
-            self._settings["webhooks"] = webhooks
-        if resources is not None:
-            self._settings["resources"] = resources
-        self._lease = timedelta(seconds=lease_seconds)
+    def __init__(self, settings: TrackerSettings, clock: Clock | None = None) -> None:
+        queue = settings.queue
+        self._settings = settings
+        self._lease = timedelta(seconds=queue.lease_seconds)
         self._limits = QueueLimits(
-            queue_limit,
-            queue_limit_per_model,
-            queue_limit_per_client,
-            owner_images=quota_images,
-            owner_bytes=quota_bytes,
+            queue.limit,
+            queue.limit_per_model,
+            queue.limit_per_client,
+            owner_images=settings.quota.images,
+            owner_bytes=settings.quota.image_bytes,
         )
-        self._backoff = Backoff(retry_base_seconds, retry_cap_seconds)
+        self._backoff = Backoff(queue.retry_base_seconds, queue.retry_cap_seconds)
         self._clock = clock
         self._opening = asyncio.Lock()
         self._opened: JobStore | None = None
@@ -148,9 +106,9 @@ class JobTracker(OpenParts):
     async def _store(self) -> JobStore:
         async with self._opening:
             if self._opened is None:
-                url = self._settings["database_url"]
+                url = self._settings.database_url
                 self._opened = await JobStore.open(url, self._clock, self._backoff, self._note_moves)
-                self._courier = Courier(self._opened, WebhookSettings(**self._settings.get("webhooks", {})))
+                self._courier = Courier(self._opened, self._settings.webhooks)
                 self._timer = DeadlineTimer(self._opened)
                 forever = (
                     self._reap_forever,
@@ -181,7 +139,7 @@ class JobTracker(OpenParts):
             database = str(error)
         else:
             database = "ok"
-        return {"fingerprint": fingerprint(self._settings), "pid": os.getpid(), "database": database}
+        return {"fingerprint": self._settings.fingerprint, "pid": os.getpid(), "database": database}
 
     async def call(self, part: str, operation: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call an operation of one of the open parts of the store, as :meth:`JobStore.call`.
@@ -277,7 +235,7 @@ class JobTracker(OpenParts):
 
     async def fail(self, job_id: str, fence: int, message: str, *, retryable: bool) -> bool:
         """End an attempt that failed, as :meth:`Attempts.fail`; unless ``retryable``, no other attempt follows."""
-        max_attempts = self._settings["max_attempts"] if retryable else None
+        max_attempts = self._settings.queue.max_attempts if retryable else None
         ended = await (await self._store()).attempts.fail(job_id, fence, message, max_attempts)
         self._rates.stopped(job_id)
         return ended
@@ -291,7 +249,7 @@ class JobTracker(OpenParts):
         if excused:
             ended = await attempts.excuse(job_id, fence, reason)
         else:
-            ended = await attempts.fail(job_id, fence, reason, self._settings["max_attempts"])
+            ended = await attempts.fail(job_id, fence, reason, self._settings.queue.max_attempts)
         self._rates.stopped(job_id)
         return ended
 
@@ -305,7 +263,7 @@ class JobTracker(OpenParts):
         """Release every job whose lease has lapsed, and return their ids; a task of the tracker does it regularly."""
         attempts = (await self._store()).attempts
         await attempts.shorten_leases(self._lease)
-        reaped = await attempts.reap(self._settings["max_attempts"])
+        reaped = await attempts.reap(self._settings.queue.max_attempts)
         for job_id in reaped:
             logger.warning("The lease of job %s had lapsed", job_id)
             self._rates.stopped(job_id)
@@ -313,7 +271,7 @@ class JobTracker(OpenParts):
 
     async def reset(self, who: str) -> list[str]:
         """As :meth:`reap`, on somebody's request."""
-        reset = await (await self._store()).administration.reset(self._settings["max_attempts"], who)
+        reset = await (await self._store()).administration.reset(self._settings.queue.max_attempts, who)
         for job_id in reset:
             self._rates.stopped(job_id)
         return reset
@@ -377,9 +335,9 @@ class JobTracker(OpenParts):
         self._wakeups.wake(_CHANGES)
 
     async def _measure(self) -> None:
-        note_queue(await self.counts.by_state(), self._settings["queue_limit"])
+        note_queue(await self.counts.by_state(), self._settings.queue.limit)
 
     async def _reap_forever(self) -> None:
-        pause = self._settings["lease_seconds"] / 3
+        pause = self._settings.queue.lease_seconds / 3
         await asyncio.sleep(pause)
         await repeat_forever(self.reap, pause, logger, "Reaping failed")

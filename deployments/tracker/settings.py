@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, NotRequired, TypedDict
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.settings.service import QueueSettings, WebhookSettings
+from deployments.settings.upkeep import QuotaSettings
 from deployments.version import package_version
 
 
-class TrackerSettings(TypedDict):
-    """The arguments of a tracker; a tracker with other settings is another tracker."""
+class TrackerSettings(BaseModel):
+    """The settings of a tracker; a tracker with other settings is another tracker."""
 
-    database_url: str
-    queue_limit: int
-    max_attempts: int
-    lease_seconds: float
-    queue_limit_per_model: NotRequired[int | None]
-    queue_limit_per_client: NotRequired[int | None]
-    retry_base_seconds: NotRequired[float]
-    retry_cap_seconds: NotRequired[float]
-    quota_images: NotRequired[int | None]
-    quota_bytes: NotRequired[int | None]
-    webhooks: NotRequired[dict[str, Any]]
-    resources: NotRequired[dict[str, float]]
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    database_url: str = Field(repr=False)  # it may hold a password
+    """An SQLAlchemy URL with an async driver."""
+    queue: QueueSettings = QueueSettings()
+    quota: QuotaSettings = QuotaSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    resources: dict[str, float] = {}
+    """Ray resources, by name, of the node that the tracker is put on."""
 
-def fingerprint(settings: TrackerSettings) -> str:
-    """Return a digest of the package's version and the settings."""
-    told = [package_version(), {**settings, "lease_seconds": float(settings["lease_seconds"])}]  # 60 is 60.0
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the package's version and the settings."""
+        described = [package_version(), self.model_dump(mode="json")]
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

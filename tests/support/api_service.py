@@ -26,6 +26,7 @@ from serve.application import build_api
 from serve.services.job_feed import Rhythm
 from serve.services.services import Services
 from tests.support.job_databases import write_job_database
+from tests.support.job_trackers import job_tracker
 
 PROJECT = Path(__file__).parents[2]
 CPU_CATALOG = load_catalog(PROJECT / "configs" / "cpu.yaml", {})
@@ -128,12 +129,8 @@ async def api_service(
     database = folder / "cyberimage.db"
     if not database.exists():
         write_job_database(database)
-    real = JobTracker(
-        database_url=known.resolved_database_url,
-        queue_limit=queue_limit,
-        queue_limit_per_client=queue_limit_per_client,
-        quota_images=known.quota.images,
-        quota_bytes=known.quota.image_bytes,
+    real = job_tracker(
+        known.resolved_database_url, quota=known.quota, limit=queue_limit, limit_per_client=queue_limit_per_client
     )
     files = LocalStorage(known.images_dir)
     services = Services(known, catalog, tracker or real, storage or files, rhythm)

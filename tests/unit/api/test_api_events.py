@@ -135,7 +135,7 @@ class TestJob:
     async def test_another_trackers_changes_are_seen_at_the_next_refresh(self, tmp_path):
         async with api_service(tmp_path, rhythm=Rhythm(rest=0.0, refresh=0.01)) as service:
             job_id = await service.submit()
-            other = JobTracker(**service.tracker._settings)
+            other = JobTracker(service.tracker._settings)
             async with open_stream(service.app, events_of(job_id)) as stream:
                 await stream.event("state")
                 await other.jobs.cancel(job_id)
@@ -189,7 +189,7 @@ class TestResume:
         async with open_stream(service.app, events_of(job_id)) as first:
             await first.event("progress")
 
-        tracker = JobTracker(**service.tracker._settings)
+        tracker = JobTracker(service.tracker._settings)
         known = service.app.state.services
         other = Services(known.settings, known.catalog, tracker, known.storage, AT_ONCE)
         headers = {"Last-Event-ID": first.last_id}
@@ -227,7 +227,7 @@ class TestRestart:
             job_id = await inner.submit()
             async with open_stream(build_api(services), events_of(job_id)) as stream:
                 await stream.event("progress")
-                handle.tracker = JobTracker(**inner.tracker._settings)
+                handle.tracker = JobTracker(inner.tracker._settings)
                 # Through nobody's subscription: only the gap in the numbers tells of it.
                 await inner.tracker.jobs.cancel(job_id)
                 assert await stream.rest() == ["end"]

@@ -11,7 +11,7 @@ from deployments.jobs.transaction.backoff import Backoff
 from deployments.tracker.job_tracker import JobTracker
 from tests.support.following import news_of
 from tests.support.job_samples import LIMIT, claimed, complete, request, state, submit, submitted
-from tests.support.job_trackers import submit_to
+from tests.support.job_trackers import job_tracker, submit_to
 
 LONG = 100.0  # seconds that no test waits for
 BASE = 8.0
@@ -174,7 +174,7 @@ class TestTimer:
         made = []
 
         def make(**settings) -> JobTracker:
-            made.append(JobTracker(database_url=database_url, **settings))
+            made.append(job_tracker(database_url, **settings))
             return made[-1]
 
         yield make

@@ -11,7 +11,7 @@ from deployments.model.image_model import ImageModel
 from deployments.parameters import GenerationSettings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker
-from tests.support.job_trackers import submit_to
+from tests.support.job_trackers import job_tracker, submit_to
 from tests.support.loading_samples import save_folder
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
@@ -21,7 +21,7 @@ JOB = "6f0c3b1e-5f0a-4a52-9a39-0c8a1f1b2c3d"
 
 @pytest.fixture
 async def tracker(tmp_path):
-    tracker = JobTracker(database_url=f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
+    tracker = job_tracker(f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
     yield tracker
     await tracker.close()
 

@@ -25,7 +25,7 @@ from deployments.settings.service import Settings
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.model_state import ModelState
 from tests.support.following import news_of
-from tests.support.job_trackers import submit_to
+from tests.support.job_trackers import job_tracker, submit_to
 from tests.support.loading_samples import save_folder
 
 pytestmark = pytest.mark.usefixtures("own_logs")
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("own_logs")
 
 @pytest.fixture
 async def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[JobTracker]:
-    tracker = JobTracker(database_url=f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
+    tracker = job_tracker(f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
     monkeypatch.setattr(pool_replica, "open_tracker", lambda _: tracker)
     # The device has memory of its own, as a GPU has.
     monkeypatch.setattr(parked_model, "Weights", partial(Weights, copy=torch.clone))

@@ -14,7 +14,7 @@ from deployments.tracker.job_tracker import JobTracker
 from serve.dispatch import Dispatcher
 from tests.support.following import news_of
 from tests.support.job_samples import request
-from tests.support.job_trackers import submit_to
+from tests.support.job_trackers import job_tracker, submit_to
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -40,7 +40,7 @@ class DyingModel:
 
 @pytest.fixture
 async def tracker(tmp_path: Path) -> AsyncIterator[JobTracker]:
-    tracker = JobTracker(database_url=f"sqlite+aiosqlite:///{tmp_path}/jobs.db", max_attempts=1)
+    tracker = job_tracker(f"sqlite+aiosqlite:///{tmp_path}/jobs.db", max_attempts=1)
     yield tracker
     await tracker.close()
 

@@ -18,7 +18,7 @@ from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.remote import TrackerUnavailableError
 from serve.services.job_feed import MOST_UNREAD_JOBS, JobFeed, Rhythm, UnreadJobsError, Watcher
 from tests.support.job_samples import request
-from tests.support.job_trackers import submit_to
+from tests.support.job_trackers import job_tracker, submit_to
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -47,7 +47,7 @@ class CountedTracker:
 
 @pytest.fixture
 async def tracker(tmp_path):
-    real = JobTracker(database_url=f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
+    real = job_tracker(f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
     yield CountedTracker(real)
     await real.close()
 

@@ -11,7 +11,6 @@ import serve.app
 from deployments.jobs.records.api_keys import NewKey, hash_of, key_id_of, make_key
 from deployments.settings.protection import listens_elsewhere
 from deployments.settings.service import Settings, SettingsError, load_settings
-from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.rate_windows import RateWindow, RateWindows
 from serve.launcher import launch
 from serve.protection.identity import Identity
@@ -19,6 +18,7 @@ from serve.protection.key_ring import KeyRing, key_in
 from serve.protection.links import Links
 from serve.protection.protection import Protection
 from serve.protection.trusted_proxies import TrustedProxies
+from tests.support.job_trackers import job_tracker
 from tests.support.service import free_port
 
 
@@ -74,7 +74,7 @@ def seconds() -> Seconds:
 
 @pytest.fixture
 async def tracker(tmp_path):
-    tracker = JobTracker(database_url=f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
+    tracker = job_tracker(f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
     yield tracker
     await tracker.close()
 

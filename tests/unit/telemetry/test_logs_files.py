@@ -10,6 +10,7 @@ from deployments.settings.service import Settings
 from deployments.settings.telemetry import LoggingSettings
 from deployments.telemetry.logs import APP_FILE, ERROR_FILE, MODEL_FILE, close_logs, configure_logs
 from deployments.tracker.actor import JobTrackerActor, TrackerLogs
+from deployments.tracker.settings import TrackerSettings
 
 PROJECT = Path(__file__).parents[3]
 LINES = 800
@@ -87,7 +88,7 @@ def test_are_beside_the_data_unless_told_otherwise(tmp_path):
 
 def test_the_trackers_process_logs_as_the_others_do(own_logs, tmp_path):
     logs = TrackerLogs(LoggingSettings(format="json", level="WARNING"), tmp_path)
-    JobTrackerActor(logs, database_url=f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
+    JobTrackerActor(logs, TrackerSettings(database_url=f"sqlite+aiosqlite:///{tmp_path}/jobs.db"))
     logging.getLogger("deployments.tracker.job_tracker").info("quiet")
     logging.getLogger("deployments.tracker.job_tracker").warning("loud")
 

@@ -14,11 +14,12 @@ from deployments.jobs.records.jobs import JobPhase, JobRequest, JobState, Progre
 from deployments.jobs.store import JobStore
 from deployments.jobs.transaction.operations import changes
 from deployments.parameters import GenerationSettings
+from deployments.settings.service import QueueSettings
 from deployments.tracker.job_tracker import JobTracker
-from deployments.tracker.settings import TrackerSettings, fingerprint
+from deployments.tracker.settings import TrackerSettings
 from tests.support.following import LONG, news_of
 from tests.support.job_samples import image
-from tests.support.job_trackers import submit_to
+from tests.support.job_trackers import job_tracker, submit_to, tracker_settings
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -35,7 +36,7 @@ async def make_tracker(database_url):
     made = []
 
     def make(**settings) -> JobTracker:
-        made.append(JobTracker(**{"database_url": database_url, **settings}))
+        made.append(job_tracker(**{"database_url": database_url, **settings}))
         return made[-1]
 
     yield make
@@ -223,20 +224,15 @@ class TestReaper:
 
 class TestSelf:
     async def test_describes_itself(self, tracker, database_url):
-        settings = TrackerSettings(
-            database_url=database_url,
-            queue_limit=1000,
-            max_attempts=2,
-            lease_seconds=60,
-            queue_limit_per_model=None,
-            queue_limit_per_client=None,
-            retry_base_seconds=0.0,
-            retry_cap_seconds=60.0,
-            quota_images=None,
-            quota_bytes=None,
-        )
-        assert await tracker.describe() == {"fingerprint": fingerprint(settings), "pid": os.getpid(), "database": "ok"}
-        assert fingerprint({**settings, "queue_limit": 1}) != fingerprint(settings)
+        settings = tracker_settings(database_url, max_attempts=2)
+        assert await tracker.describe() == {"fingerprint": settings.fingerprint, "pid": os.getpid(), "database": "ok"}
+
+    def test_other_settings_make_another_fingerprint(self, database_url):
+        def fingerprint(**queue) -> str:
+            return TrackerSettings(database_url=database_url, queue=QueueSettings(**queue)).fingerprint
+
+        assert fingerprint(lease_seconds=60) == fingerprint(lease_seconds=60.0)
+        assert fingerprint(limit=1) != fingerprint()
 
     async def test_lives_without_its_database_and_opens_it_later(self, make_tracker, tmp_path):
         folder = tmp_path / "late"
@@ -264,7 +260,7 @@ class TestSelf:
         assert (await make_tracker().jobs.get("a")).id == "a"
 
     async def test_refuses_what_is_above_its_limit(self, make_tracker):
-        tracker = make_tracker(queue_limit=1)
+        tracker = make_tracker(limit=1)
         await submit_to(tracker, "a", REQUEST)
         with pytest.raises(QueueFullError):
             await submit_to(tracker, "b", REQUEST)

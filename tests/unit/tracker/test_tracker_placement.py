@@ -8,7 +8,7 @@ import pytest
 
 from deployments.cluster import tracker_resources
 from deployments.settings.service import Settings, SettingsError, load_settings
-from deployments.tracker.settings import TrackerSettings, fingerprint
+from deployments.tracker.settings import TrackerSettings
 
 POSTGRESQL = "postgresql+asyncpg://cyberimage@db.example/cyberimage"
 
@@ -42,5 +42,6 @@ def test_none_of_a_resource_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_place_makes_another_tracker() -> None:
-    here = TrackerSettings(database_url="sqlite+aiosqlite:///jobs.db", queue_limit=1, max_attempts=1, lease_seconds=1)
-    assert fingerprint({**here, "resources": {"a": 1.0}}) != fingerprint({**here, "resources": {"b": 1.0}})
+    url = "sqlite+aiosqlite:///jobs.db"
+    one, other = (TrackerSettings(database_url=url, resources={name: 1.0}) for name in ("a", "b"))
+    assert one.fingerprint != other.fingerprint

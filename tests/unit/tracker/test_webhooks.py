@@ -13,11 +13,10 @@ import pytest
 from deployments.jobs.queue.outbox import WebhookState
 from deployments.jobs.store import JobStore
 from deployments.settings.service import WebhookSettings
-from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.webhooks import Courier
 from tests.support.api_service import api_service, sentence
 from tests.support.job_samples import LIMIT, claimed, complete, image, request, submit
-from tests.support.job_trackers import submit_to
+from tests.support.job_trackers import job_tracker, submit_to
 from tests.support.webhook_receiver import DOWN, webhook_receiver
 from tests.unit.tracker.test_webhook_urls import answer_with
 
@@ -259,7 +258,7 @@ class TestFailure:
 
 
 async def test_the_tracker_delivers_as_soon_as_a_job_ends(database_url, receiver):
-    tracker = JobTracker(database_url=database_url, webhooks={"allow_private": True})
+    tracker = job_tracker(database_url, webhooks=WebhookSettings(allow_private=True))
     await submit_to(tracker, "a", request().model_copy(update={"webhook_url": receiver.url()}))
     await tracker.jobs.cancel("a")
     await receiver.calls_come(1)
@@ -271,7 +270,7 @@ async def test_what_was_due_when_the_tracker_died_is_delivered_by_the_next(datab
     await ended(store, receiver.url())
     await store.close()
 
-    tracker = JobTracker(database_url=database_url, webhooks={"allow_private": True})
+    tracker = job_tracker(database_url, webhooks=WebhookSettings(allow_private=True))
     await tracker.describe()
     await receiver.calls_come(1)
     await tracker.close()
@@ -286,7 +285,7 @@ class TestApi:
                 assert message.startswith("webhook_url: ")
 
     async def test_its_fate_is_in_the_status(self, tmp_path):
-        async with api_service(tmp_path, webhooks={"allow_private": True}) as service:
+        async with api_service(tmp_path, webhooks=WebhookSettings(allow_private=True)) as service:
             job_id = await service.submit(webhook_url="http://127.0.0.1:9/")
             status = (await service.http.get(f"/api/status/{job_id}")).json()
             assert status["webhook"] == {"state": "waiting", "attempts": 0, "last_error": ""}

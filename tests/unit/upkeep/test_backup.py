@@ -51,7 +51,7 @@ async def service(tmp_path):
 
 
 def url_of(service) -> str:
-    return service.tracker._settings["database_url"]
+    return service.tracker._settings.database_url
 
 
 async def test_all_comes_back_into_an_empty_place(service, databases, tmp_path):
