@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from serve.submission.request import GenerateBody, SettingsBody
+from serve.submission.request import GenerateBody
+from serve.submission.settings import SettingsBody
 
 _MOST_PROBLEMS = 5
 _LONGEST_NAME = 64

@@ -2,89 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from deployments.jobs.records.jobs import PriorityClass
-
-_LARGEST = 2**63 - 1
-
-
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("true and false are not numbers")  # noqa: TRY004 - pydantic reports ValueError as a bad field
-    return value
-
-
-def _of_64_bits(value: int) -> int:
-    if abs(value) > _LARGEST:
-        raise ValueError(f"the number is beyond {_LARGEST}")
-    return value
-
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("the character NUL is not allowed")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("it is not valid Unicode: half of a surrogate pair") from None
-    return text
-
-
-Whole = Annotated[int, BeforeValidator(_no_bool), AfterValidator(_of_64_bits)]
-Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Text = Annotated[str, AfterValidator(_storable)]
-Flag = Annotated[bool, Field(strict=True)]
-
-
-class Body(BaseModel):
-    """A body of the CyberImage dialect: it refuses unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class LoraBody(Body):
-    """A LoRA that shall be at work."""
-
-    name: Text = Field(description="One of the model's `loras`.")
-    scale: Number | None = Field(default=None, description="How strongly, -4 to 4; the model's own where left out.")
-
-
-class SettingsBody(Body):
-    """What may be set for a job; what is left out or null has the model's default, and its limits are the model's."""
-
-    num_images: Whole | None = Field(default=None, description="Images to make; 1 where left out.", examples=[1])
-    num_inference_steps: Whole | None = Field(default=None, description="Denoising steps.", examples=[20])
-    guidance_scale: Number | None = Field(default=None, description="Guidance scale.", examples=[1.5])
-    width: Whole | None = Field(default=None, description="Pixels.", examples=[64])
-    height: Whole | None = Field(default=None, description="Pixels.", examples=[64])
-    seed: Whole | None = Field(default=None, description="0 to 2^63-1; random where left out.", examples=[7])
-    max_sequence_length: Whole | None = Field(default=None, description="Prompt tokens, where the model takes a limit.")
-    scheduler: Text | None = Field(default=None, description="One of the model's `schedulers`; its own where left out.")
-    deterministic: Flag | None = Field(
-        default=None, description="Whether the same request shall always give the same bytes, whatever else runs."
-    )
-    step_cache: Number | None = Field(
-        default=None, description="Relative change below which a step skips most of the model; 0: every step is full."
-    )
-    output_format: Text | None = Field(
-        default=None, description="Of the files: `png` (where left out), `webp`, `jpeg` or `avif`.", examples=["png"]
-    )
-    quality: Whole | None = Field(
-        default=None, description="1 to 100, for formats with loss; higher is truer and larger."
-    )
-    metadata: Flag | None = Field(
-        default=None, description="Whether the files carry the parameters that made them; true where left out."
-    )
-    strength: Number | None = Field(
-        default=None, description="How much of `image` is drawn anew, above 0 to 1; 0.8 where left out, with `mask` 1."
-    )
-    control_scale: Number | None = Field(
-        default=None, description="How closely `control_image` is followed, 0 to 2; 1 where left out."
-    )
-    loras: list[LoraBody] | None = Field(default=None, description="LoRAs at work besides those that always are.")
+from deployments.parameters import Task, task_of
+from serve.submission.fields import Body, Text, Whole
+from serve.submission.settings import SettingsBody
 
 
 class GenerateBody(Body):
@@ -112,3 +35,13 @@ class GenerateBody(Body):
         description="An http or https URL that is called, by POST, when the job has ended.",
         examples=["https://example.com/hook"],
     )
+
+    @property
+    def asked(self) -> SettingsBody:
+        """The settings; an empty body where there are none."""
+        return self.settings or SettingsBody()
+
+    @property
+    def task(self) -> Task:
+        """What the images are to be made from."""
+        return task_of(self.image, self.mask)

@@ -1,19 +1,14 @@
-"""Turns what a client asks for into a complete job request, within the limits of the model."""
+"""Submits jobs: one, a batch, or one that is tried again."""
 
 from __future__ import annotations
 
 import json
 import logging
-import secrets
 from collections.abc import Sequence
 from uuid import UUID, uuid4, uuid5
 
-from deployments.catalog.catalog import Catalog, UnknownModelError
-from deployments.catalog.entry import ModelEntry
-from deployments.jobs.records.jobs import Job, JobRequest, PriorityClass
-from deployments.parameters import GenerationSettings
+from deployments.jobs.records.jobs import Job, JobRequest
 from deployments.settings.service import WebhookSettings
-from deployments.storage.formats import DEFAULT_FORMAT, FORMATS, available_formats
 from deployments.telemetry.logs import about
 from deployments.telemetry.metrics import SUBMITTED_JOBS
 from deployments.telemetry.traces import submit_spans
@@ -21,15 +16,13 @@ from deployments.tracker.webhook_urls import WebhookRefusedError, read_url
 from serve.errors import ApiError, InvalidRequestError
 from serve.protection.identity import Identity, within_key
 from serve.services.services import Services
-from serve.submission.input_checks import Pictures, find_pictures, input_settings, output_size
-from serve.submission.request import GenerateBody, SettingsBody
+from serve.submission.pictures import find_pictures
+from serve.submission.plan import plan_job
+from serve.submission.request import GenerateBody
 
 logger = logging.getLogger(__name__)
 
 _IDEMPOTENT_JOBS = UUID("3f0b8f0e-6d0a-5b8e-9d57-5d1f0a7c2b11")
-_LARGEST_SEED = 2**63 - 1
-_LONGEST_EXPIRY_SECONDS = 365 * 24 * 3600
-_RANDOM_SEEDS = 2**32  # short enough to be noted and typed
 
 
 class IdempotencyConflictError(ApiError):
@@ -116,36 +109,6 @@ async def retry_job(services: Services, job_id: str, who: Identity) -> Job:
     return job
 
 
-def plan_job(catalog: Catalog, body: GenerateBody, client: str, pictures: Pictures) -> JobRequest:
-    """Check a request against its model's limits and fill in every default.
-
-    Args:
-        catalog: The models.
-        body: What the client sent.
-        client: Who asks.
-        pictures: Those that the request names, as :func:`find_pictures` found them.
-
-    Raises:
-        InvalidRequestError: Names the field, the value, the limit and what would be right.
-    """
-    entry = _entry(catalog, body.model_id)
-    negative_prompt = body.negative_prompt or ""
-    _check_length(entry, "prompt", body.prompt)
-    _check_length(entry, "negative_prompt", negative_prompt)
-    if not body.prompt.strip():
-        raise InvalidRequestError("prompt: it is empty; say what the image should show.")
-    return JobRequest(
-        model_id=body.model_id,
-        prompt=body.prompt,
-        negative_prompt=negative_prompt,
-        settings=_complete(catalog, entry, body, pictures),
-        client=client,
-        priority=body.priority or PriorityClass.NORMAL,
-        expires_in=_expires_in(body.expires_in),
-        webhook_url=body.webhook_url,
-    )
-
-
 def new_job_id(client: str, idempotency_key: str | None, index: int = 0) -> str:
     """The id for a job: random, or always the same for the same key of the same client.
 
@@ -162,8 +125,7 @@ def new_job_id(client: str, idempotency_key: str | None, index: int = 0) -> str:
 
 def asks_the_same(body: GenerateBody, planned: JobRequest, stored: JobRequest) -> bool:
     """Whether a stored request is what a body asks for; a seed that the body leaves open was drawn at random."""
-    asked_seed = body.settings.seed if body.settings else None
-    if asked_seed is None:
+    if body.asked.seed is None:
         settings = planned.settings.model_copy(update={"seed": stored.settings.seed})
         planned = planned.model_copy(update={"settings": settings})
     return planned == stored
@@ -192,151 +154,9 @@ async def _plan_of_batch(services: Services, bodies: Sequence[GenerateBody], ind
     return planned.model_copy(update={"batch_size": len(bodies)})
 
 
-def _expires_in(asked: int | None) -> int | None:
-    if asked is not None and not 1 <= asked <= _LONGEST_EXPIRY_SECONDS:
-        raise InvalidRequestError(f"expires_in: {asked} is not possible; it is 1 to {_LONGEST_EXPIRY_SECONDS} seconds.")
-    return asked
-
-
 def _check_webhook(settings: WebhookSettings, url: str | None) -> None:
     try:
         if url is not None:
             read_url(url, settings)
     except WebhookRefusedError as error:
         raise InvalidRequestError(f"webhook_url: {error}") from None
-
-
-def _entry(catalog: Catalog, model_id: str) -> ModelEntry:
-    try:
-        return catalog.get(model_id)
-    except UnknownModelError:
-        raise InvalidRequestError(
-            f'model_id: there is no model "{model_id[:64]}"; available: {", ".join(catalog.models)}.'
-        ) from None
-
-
-def _check_length(entry: ModelEntry, name: str, text: str) -> None:
-    limit = entry.max_prompt_characters
-    if len(text) > limit:
-        raise InvalidRequestError(f"{name}: {len(text)} characters are too many; this model takes at most {limit}.")
-
-
-def _complete(catalog: Catalog, entry: ModelEntry, body: GenerateBody, pictures: Pictures) -> GenerationSettings:
-    size, asked = entry.size, body.settings or SettingsBody()
-    width, height = output_size(entry, asked, pictures)
-    _check_side(entry, "width", width)
-    _check_side(entry, "height", height)
-    if width * height > size.max_pixels:
-        raise InvalidRequestError(
-            f"settings.width, settings.height: {width}x{height} is {width * height} pixels; "
-            f"this model takes at most {size.max_pixels}."
-        )
-    steps = _steps(entry, asked.num_inference_steps)
-    return GenerationSettings(
-        num_images=_within("num_images", 1 if asked.num_images is None else asked.num_images, 1, entry.max_images),
-        num_inference_steps=steps,
-        guidance_scale=_guidance(entry, asked.guidance_scale),
-        width=width,
-        height=height,
-        seed=_seed(asked.seed),
-        max_sequence_length=_sequence_length(entry, asked.max_sequence_length),
-        scheduler=_scheduler(entry, asked.scheduler),
-        deterministic=bool(asked.deterministic),
-        step_cache=_step_cache(entry, asked.step_cache),
-        output_format=_output_format(asked.output_format),
-        quality=_quality(_output_format(asked.output_format), asked.quality),
-        metadata=asked.metadata is not False,
-        **input_settings(catalog, body, pictures, (width, height), steps),
-    )
-
-
-def _steps(entry: ModelEntry, asked: int | None) -> int:
-    steps = entry.steps
-    if steps.fixed is not None and asked not in (None, steps.fixed):
-        raise InvalidRequestError(
-            f"settings.num_inference_steps: {asked} is not possible; this model takes only {steps.fixed}."
-        )
-    return _within("num_inference_steps", steps.default if asked is None else asked, steps.minimum, steps.maximum)
-
-
-def _guidance(entry: ModelEntry, asked: float | None) -> float:
-    guidance = entry.guidance
-    scale = guidance.default if asked is None else asked
-    if not guidance.minimum <= scale <= guidance.maximum:
-        raise InvalidRequestError(
-            f"settings.guidance_scale: {scale:g} is not possible; "
-            f"this model takes {guidance.minimum:g} to {guidance.maximum:g}."
-        )
-    return scale
-
-
-def _seed(asked: int | None) -> int:
-    return secrets.randbelow(_RANDOM_SEEDS) if asked is None else _within("seed", asked, 0, _LARGEST_SEED)
-
-
-def _sequence_length(entry: ModelEntry, asked: int | None) -> int | None:
-    limit = entry.max_sequence_length
-    if asked is None:
-        return limit
-    if limit is None:
-        raise InvalidRequestError("settings.max_sequence_length: this model does not take it; leave it out.")
-    return _within("max_sequence_length", asked, 1, limit)
-
-
-def _scheduler(entry: ModelEntry, asked: str | None) -> str | None:
-    if asked is None or asked in entry.schedulers:
-        return asked
-    choice = f"it can use: {', '.join(entry.schedulers)}" if entry.schedulers else "it has only its own; leave it out"
-    raise InvalidRequestError(f'settings.scheduler: this model cannot use "{asked[:64]}"; {choice}.')
-
-
-def _step_cache(entry: ModelEntry, asked: float | None) -> float:
-    limits = entry.step_cache
-    threshold = limits.default if asked is None else asked
-    if threshold and not limits.maximum:
-        raise InvalidRequestError("settings.step_cache: this model has none; leave it out.")
-    if not 0 <= threshold <= limits.maximum:
-        raise InvalidRequestError(
-            f"settings.step_cache: {threshold:g} is not possible; this model takes 0 to {limits.maximum:g}."
-        )
-    return threshold
-
-
-def _output_format(asked: str | None) -> str:
-    available = available_formats()
-    if asked is None or asked in available:
-        return asked or DEFAULT_FORMAT
-    raise InvalidRequestError(
-        f'settings.output_format: "{asked[:64]}" is not possible; available: {", ".join(available)}.'
-    )
-
-
-def _quality(output_format: str, asked: int | None) -> int | None:
-    if asked is None:
-        return None
-    if FORMATS[output_format].quality is None:
-        raise InvalidRequestError(
-            f"settings.quality: {output_format} loses nothing and takes none; leave it out, or choose another "
-            "settings.output_format."
-        )
-    if not 1 <= asked <= 100:
-        raise InvalidRequestError(f"settings.quality: {asked} is not possible; it is 1 to 100.")
-    return asked
-
-
-def _check_side(entry: ModelEntry, name: str, pixels: int) -> None:
-    size = entry.size
-    _within(name, pixels, size.minimum, size.maximum)
-    if pixels % size.multiple_of:
-        smallest, largest = -(-size.minimum // size.multiple_of), size.maximum // size.multiple_of
-        nearest = min(max(round(pixels / size.multiple_of), smallest), largest) * size.multiple_of
-        raise InvalidRequestError(
-            f"settings.{name}: {pixels} is not a multiple of {size.multiple_of}; {nearest} would be right."
-        )
-
-
-def _within(name: str, value: int, low: int, high: int) -> int:
-    if not low <= value <= high:
-        reason = f"this model takes only {low}" if low == high else f"this model takes {low} to {high}"
-        raise InvalidRequestError(f"settings.{name}: {value} is not possible; {reason}.")
-    return value

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.submission.request import Number, Text, Whole
+from serve.submission.fields import Number, Text, Whole
 
 
 class _Body(BaseModel):

@@ -19,7 +19,8 @@ from serve.api.automatic1111.samplers import sampler_of, scheduler_named
 from serve.errors import InvalidRequestError
 from serve.protection.identity import Identity
 from serve.services.services import Services
-from serve.submission.request import GenerateBody, SettingsBody
+from serve.submission.request import GenerateBody
+from serve.submission.settings import SettingsBody
 from serve.submission.waiting import read_images
 
 _DEFAULT_STRENGTH = 0.75

@@ -13,7 +13,7 @@ from deployments.jobs.queue.outbox import WebhookStatus
 from deployments.jobs.queue.views import JobView, ModelLoad
 from deployments.jobs.records.jobs import Image, Job, JobPhase, JobState, PriorityClass
 from deployments.parameters import GenerationSettings
-from serve.submission.request import Body, Text
+from serve.submission.fields import Body, Text
 
 Moment = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]
 

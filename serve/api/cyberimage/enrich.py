@@ -11,7 +11,7 @@ from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.parameters import Behind
 from serve.http.access import CHANGES
 from serve.services.enrichment import EnrichmentFailedError, NoEnrichmentError
-from serve.submission.request import Text
+from serve.submission.fields import Text
 
 ENRICH_BODY: dict[str, Any] = {"prompt": "a castle in the fog", "style": "watercolour"}
 ENRICHED: dict[str, Any] = {

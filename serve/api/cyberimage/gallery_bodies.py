@@ -12,7 +12,7 @@ from deployments.jobs.images.holdings import Holding
 from deployments.jobs.images.lineage import Lineage, Relative
 from deployments.upkeep.sweep import SweepOutcome
 from serve.api.cyberimage.bodies import Moment, image_path
-from serve.submission.request import Text
+from serve.submission.fields import Text
 
 MOST_IDS = 500
 

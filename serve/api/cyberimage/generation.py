@@ -15,7 +15,8 @@ from serve.http.access import CHANGES, READS, SUBMITS, Who
 from serve.http.entity_tags import tags_of
 from serve.protection.identity import Identity, require_own_job
 from serve.services.services import Services
-from serve.submission.request import GenerateBody, SettingsBody
+from serve.submission.request import GenerateBody
+from serve.submission.settings import SettingsBody
 from serve.submission.submit import submit_job
 
 

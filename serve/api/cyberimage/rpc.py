@@ -24,7 +24,9 @@ from serve.http.errors import problem_of
 from serve.http.field_problems import describe_problems
 from serve.protection.identity import Identity
 from serve.services.services import Services
-from serve.submission.request import GenerateBody, SettingsBody, Text
+from serve.submission.fields import Text
+from serve.submission.request import GenerateBody
+from serve.submission.settings import SettingsBody
 from serve.submission.waiting import submit_for
 
 _PARSE_ERROR, _INVALID_REQUEST, _UNKNOWN_METHOD, _INVALID_PARAMS, _SERVER_ERROR = -32700, -32600, -32601, -32602, -32000

@@ -7,7 +7,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.services.services import Services
-from serve.submission.request import GenerateBody, Number, SettingsBody, Text, Whole
+from serve.submission.fields import Number, Text, Whole
+from serve.submission.request import GenerateBody
+from serve.submission.settings import SettingsBody
 
 
 class Arguments(BaseModel):

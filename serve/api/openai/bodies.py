@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.submission.request import Flag, Number, Text, Whole
+from serve.submission.fields import Flag, Number, Text, Whole
 
 _OpenAIFormat = Literal["png", "jpeg", "webp"]
 

@@ -26,7 +26,8 @@ from serve.api.openai.bodies import (
 from serve.api.openai.errors import ModelNotFoundError
 from serve.errors import InvalidRequestError
 from serve.services.services import Services
-from serve.submission.request import GenerateBody, SettingsBody
+from serve.submission.request import GenerateBody
+from serve.submission.settings import SettingsBody
 from serve.submission.waiting import read_images
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")

@@ -12,7 +12,7 @@ import pytest
 from deployments.jobs.records.jobs import JobPhase, JobState, ProgressReport
 from deployments.tracker.previews import Previews, encode_preview
 from deployments.tracker.remote import TrackerUnavailableError
-from serve.submission.request import SettingsBody
+from serve.submission.settings import SettingsBody
 from tests.support.api_service import CPU_CATALOG, PROMPT, WIDE_CATALOG, api_service, sentence
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"

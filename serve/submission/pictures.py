@@ -1,8 +1,8 @@
-"""Pictures and LoRAs of a request: what the model can do with them is known before any work is done."""
+"""The pictures of a request, and the settings that go with them: checked before any work is done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 from uuid import UUID
@@ -11,20 +11,19 @@ from deployments.catalog.catalog import Catalog
 from deployments.catalog.entry import ModelEntry
 from deployments.jobs.records.exceptions import UnknownPictureError
 from deployments.jobs.records.jobs import Picture
-from deployments.parameters import LoraChoice
+from deployments.parameters import PICTURES
 from deployments.tracker.job_tracker import JobTracker
 from serve.errors import InvalidRequestError
 from serve.protection.identity import Identity, require_own_picture
-from serve.submission.request import GenerateBody, SettingsBody
+from serve.submission.request import GenerateBody
+from serve.submission.settings import SettingsBody, listed
 
 Pictures = Mapping[str, Picture]
 """By the names of a body's fields: ``image``, ``mask``, ``control_image``."""
 
-_FIELDS = ("image", "mask", "control_image")
 _DEFAULT_STRENGTH = {"image2image": 0.8, "inpaint": 1.0}
 _DEFAULT_CONTROL_SCALE = 1.0
 _LARGEST_CONTROL_SCALE = 2.0
-_LARGEST_LORA_SCALE = 4.0
 
 
 async def find_pictures(tracker: JobTracker, body: GenerateBody, who: Identity) -> dict[str, Picture]:
@@ -38,7 +37,7 @@ async def find_pictures(tracker: JobTracker, body: GenerateBody, who: Identity) 
     Raises:
         InvalidRequestError: There is no such picture.
     """
-    asked = {name: getattr(body, name) for name in _FIELDS}
+    asked = {name: getattr(body, name) for name in PICTURES}
     return {name: await _find(tracker, name, value, who) for name, value in asked.items() if value is not None}
 
 
@@ -61,10 +60,10 @@ def output_size(entry: ModelEntry, asked: SettingsBody, pictures: Pictures) -> t
     )
 
 
-def input_settings(
+def picture_settings(
     catalog: Catalog, body: GenerateBody, pictures: Pictures, size: tuple[int, int], steps: int
 ) -> dict[str, Any]:
-    """The fields of :class:`GenerationSettings` that are about pictures and LoRAs.
+    """The fields of :class:`GenerationSettings` that are about pictures.
 
     Args:
         catalog: The models.
@@ -76,14 +75,13 @@ def input_settings(
     Raises:
         InvalidRequestError: Names the field, its limit, and what would be right.
     """
-    entry, asked = catalog.get(body.model_id), body.settings or SettingsBody()
+    entry = catalog.get(body.model_id)
     _check_start(catalog, entry, body, pictures)
     _check_control(catalog, entry, body, pictures, size)
     return {
         **{name: picture.id for name, picture in pictures.items()},
-        "strength": _strength(body, asked.strength, steps),
-        "control_scale": _control_scale(body, asked.control_scale),
-        "loras": _loras(entry, asked),
+        "strength": _strength(body, steps),
+        "control_scale": _control_scale(body),
     }
 
 
@@ -103,10 +101,10 @@ def _check_start(catalog: Catalog, entry: ModelEntry, body: GenerateBody, pictur
     image, mask = pictures.get("image"), pictures.get("mask")
     if body.mask is not None and body.image is None:
         raise InvalidRequestError("mask: it needs a picture to lie on; give that one as image.")
-    task = _task(body)
+    task = body.task
     if task != "text2image" and task not in (entry.tasks or ()):
         field, doing = ("mask", "repaint parts of an image") if task == "inpaint" else ("image", "start from an image")
-        able = _listed(model_id for model_id, other in catalog.models.items() if task in (other.tasks or ()))
+        able = listed(model_id for model_id, other in catalog.models.items() if task in (other.tasks or ()))
         raise InvalidRequestError(f"{field}: this model cannot {doing}; models that can: {able}.")
     if image is not None and mask is not None and _size(mask) != _size(image):
         raise InvalidRequestError(
@@ -120,13 +118,13 @@ def _check_control(
     control = pictures.get("control_image")
     if control is None:
         return
-    task = _task(body)
+    task = body.task
     if not entry.control_tasks:
-        able = _listed(model_id for model_id, other in catalog.models.items() if task in other.control_tasks)
+        able = listed(model_id for model_id, other in catalog.models.items() if task in other.control_tasks)
         raise InvalidRequestError(f"control_image: this model has no ControlNet; models that have: {able}.")
     if task not in entry.control_tasks:
         other = "mask" if task == "inpaint" else "image" if task == "image2image" else "a prompt alone"
-        goes = _listed(entry.control_tasks)
+        goes = listed(entry.control_tasks)
         raise InvalidRequestError(
             f"control_image: with this model it does not go with {other}; its ControlNet is for {goes}."
         )
@@ -137,8 +135,8 @@ def _check_control(
         )
 
 
-def _strength(body: GenerateBody, asked: float | None, steps: int) -> float | None:
-    task = _task(body)
+def _strength(body: GenerateBody, steps: int) -> float | None:
+    task, asked = body.task, body.asked.strength
     if task == "text2image":
         if asked is not None:
             raise InvalidRequestError("settings.strength: it is for an image to start from; give one, or leave it out.")
@@ -154,7 +152,8 @@ def _strength(body: GenerateBody, asked: float | None, steps: int) -> float | No
     return strength
 
 
-def _control_scale(body: GenerateBody, asked: float | None) -> float | None:
+def _control_scale(body: GenerateBody) -> float | None:
+    asked = body.asked.control_scale
     if body.control_image is None:
         if asked is not None:
             raise InvalidRequestError("settings.control_scale: it is for a control_image; give one, or leave it out.")
@@ -167,43 +166,9 @@ def _control_scale(body: GenerateBody, asked: float | None) -> float | None:
     return scale
 
 
-def _loras(entry: ModelEntry, asked: SettingsBody) -> tuple[LoraChoice, ...]:
-    chosen = asked.loras or []
-    if len(chosen) > entry.max_loras:
-        raise InvalidRequestError(
-            f"settings.loras: {len(chosen)} are too many; this model takes at most {entry.max_loras}."
-        )
-    names = [lora.name for lora in chosen]
-    for index, lora in enumerate(chosen):
-        if lora.name not in entry.request_loras:
-            choice = f"it has: {_listed(entry.request_loras)}" if entry.request_loras else "it has none to choose"
-            raise InvalidRequestError(
-                f'settings.loras.{index}.name: this model has no LoRA "{lora.name[:64]}"; {choice}.'
-            )
-        if lora.name in names[:index]:
-            raise InvalidRequestError(f'settings.loras.{index}.name: "{lora.name}" is there twice; give it once.')
-        if lora.scale is not None and not abs(lora.scale) <= _LARGEST_LORA_SCALE:
-            raise InvalidRequestError(
-                f"settings.loras.{index}.scale: {lora.scale:g} is not possible; "
-                f"it is {-_LARGEST_LORA_SCALE:g} to {_LARGEST_LORA_SCALE:g}."
-            )
-    return tuple(
-        LoraChoice(name=lora.name, scale=entry.request_loras[lora.name].scale if lora.scale is None else lora.scale)
-        for lora in chosen
-    )
-
-
-def _task(body: GenerateBody) -> str:
-    return "inpaint" if body.mask is not None else "image2image" if body.image is not None else "text2image"
-
-
 def _size(picture: Picture) -> tuple[int, int]:
     return picture.width, picture.height
 
 
 def _shown(picture: Picture) -> str:
     return f"{picture.width}x{picture.height}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
