@@ -5,19 +5,13 @@ from __future__ import annotations
 from fastapi.responses import JSONResponse
 
 from serve.api.automatic1111.bodies import ErrorBody
+from serve.api.automatic1111.requests import NAMES
 from serve.http.problems import Problem
 
 _FIELDS = {
     "model_id": "sd_model_checkpoint",
     "image": "init_images",
-    "settings.num_images": "batch_size",
-    "settings.num_inference_steps": "steps",
-    "settings.guidance_scale": "cfg_scale",
-    "settings.width": "width",
-    "settings.height": "height",
-    "settings.seed": "seed",
-    "settings.strength": "denoising_strength",
-    "settings.scheduler": "sampler_name",
+    **{f"settings.{name}": theirs for name, theirs in NAMES.items()},
 }
 
 

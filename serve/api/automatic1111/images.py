@@ -8,7 +8,8 @@ from fastapi import APIRouter, Body, Request
 
 from deployments.storage.picture import WrongFormatError
 from serve.api.automatic1111 import examples
-from serve.api.automatic1111.bodies import ImagesAnswer, ImageToImageBody, TextToImageBody
+from serve.api.automatic1111.bodies import ImagesAnswer
+from serve.api.automatic1111.requests import ImageToImageBody, TextToImageBody
 from serve.api.automatic1111.translation import images_answer, inverted, job_body, picture_in
 from serve.api.cyberimage.parameters import Behind
 from serve.http.access import SUBMITS, Who

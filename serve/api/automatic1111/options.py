@@ -11,12 +11,11 @@ from serve.api.automatic1111.bodies import (
     AutoencoderItem,
     ModelItem,
     NamedItem,
-    Options,
-    OptionsAnswer,
     SamplerItem,
     SchedulerItem,
     UpscalerItem,
 )
+from serve.api.automatic1111.requests import Options, OptionsAnswer
 from serve.api.automatic1111.samplers import AUTOMATIC, samplers_of, schedule_of
 from serve.api.automatic1111.translation import chosen_model, known_model
 from serve.api.cyberimage.examples import answer
@@ -29,7 +28,8 @@ router = APIRouter(tags=["automatic1111"], responses=examples.REFUSALS)
 @router.get("/sdapi/v1/options", dependencies=[READS], responses={200: answer(examples.OPTIONS), **examples.DOWN})
 async def options(behind: Behind, who: Who) -> OptionsAnswer:
     """The caller's options: the model it has chosen, the default one where it has chosen none."""
-    return OptionsAnswer(sd_model_checkpoint=await chosen_model(behind, who))
+    model_id = await chosen_model(behind, who)
+    return OptionsAnswer.of(model_id, behind.catalog.get(model_id))
 
 
 @router.post(

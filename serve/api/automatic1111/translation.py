@@ -14,17 +14,15 @@ from deployments.jobs.queue.views import JobView
 from deployments.storage.infotext import parameters_text
 from deployments.storage.picture import DamagedPictureError
 from deployments.version import package_version
-from serve.api.automatic1111.bodies import ImagesAnswer, ImageToImageBody, TextToImageBody
-from serve.api.automatic1111.samplers import sampler_of, scheduler_named
+from serve.api.automatic1111.bodies import ImagesAnswer
+from serve.api.automatic1111.requests import TextToImageBody, settings_of, told_of
+from serve.api.automatic1111.samplers import sampler_of
 from serve.errors import InvalidRequestError
 from serve.protection.identity import Identity
 from serve.services.services import Services
 from serve.submission.request import GenerateBody
-from serve.submission.settings import SettingsBody
 from serve.submission.waiting import read_images
 
-_DEFAULT_STRENGTH = 0.75
-_MOST_OF_EACH = 100
 _UNAVAILABLE = (
     ("enable_hr", "a second pass", "false"),
     ("tiling", "tiling", "false"),
@@ -68,24 +66,11 @@ async def job_body(services: Services, who: Identity, asked: TextToImageBody) ->
             raise InvalidRequestError(f"{field}: {what} is not available; {right} would be right.")
     title = asked.override_settings.sd_model_checkpoint if asked.override_settings else None
     model_id = await chosen_model(services, who) if title is None else known_model(services, title)
-    entry = services.catalog.get(model_id)
-    strength = None
-    if isinstance(asked, ImageToImageBody):
-        strength = _DEFAULT_STRENGTH if asked.denoising_strength is None else asked.denoising_strength
     return GenerateBody(
         model_id=model_id,
         prompt=asked.prompt,
         negative_prompt=asked.negative_prompt,
-        settings=SettingsBody(
-            num_images=_count(asked),
-            num_inference_steps=asked.steps,
-            guidance_scale=asked.cfg_scale,
-            width=asked.width,
-            height=asked.height,
-            seed=None if asked.seed is None or asked.seed < 0 else asked.seed,
-            scheduler=scheduler_named(entry, asked.sampler_name or asked.sampler_index, asked.scheduler),
-            strength=strength,
-        ),
+        settings=settings_of(services.catalog.get(model_id), asked),
     )
 
 
@@ -124,23 +109,17 @@ def _info(services: Services, view: JobView) -> dict[str, Any]:
     size = (settings.width, settings.height)
     seeds = [settings.seed_of(index) for index in range(settings.num_images)]
     return {
+        **told_of(settings),
         "job_id": view.job.id,
         "prompt": request.prompt,
         "all_prompts": [request.prompt] * len(seeds),
         "negative_prompt": request.negative_prompt,
         "all_negative_prompts": [request.negative_prompt] * len(seeds),
-        "seed": settings.seed,
         "all_seeds": seeds,
         "subseed": -1,
         "all_subseeds": [-1] * len(seeds),
         "subseed_strength": 0,
-        "width": settings.width,
-        "height": settings.height,
         "sampler_name": sampler_of(services.catalog.get(request.model_id), settings.scheduler),
-        "cfg_scale": settings.guidance_scale,
-        "steps": settings.num_inference_steps,
-        "batch_size": settings.num_images,
-        "denoising_strength": settings.strength,
         "sd_model_name": request.model_id,
         "sd_model_hash": None,
         "extra_generation_params": {},
@@ -148,14 +127,5 @@ def _info(services: Services, view: JobView) -> dict[str, Any]:
         "infotexts": [parameters_text(image.metadata, size) for image in view.images],
         "styles": [],
         "job_timestamp": f"{view.job.created_at:%Y%m%d%H%M%S}",
-        "clip_skip": 1,
         "version": package_version(),
     }
-
-
-def _count(asked: TextToImageBody) -> int:
-    counts = {"batch_size": asked.batch_size, "n_iter": asked.n_iter}
-    for name, count in counts.items():
-        if count is not None and not 1 <= count <= _MOST_OF_EACH:
-            raise InvalidRequestError(f"{name}: {count} is not possible; it is 1 to {_MOST_OF_EACH}.")
-    return (asked.batch_size or 1) * (asked.n_iter or 1)

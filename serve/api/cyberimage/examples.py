@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.limits import GuidanceLimits, SizeLimits, StepCacheLimits, StepLimits
+from deployments.parameters import GenerationSettings
 from serve.http.errors import ErrorBody
 from serve.http.event_streams import event_content
 
@@ -11,19 +14,8 @@ _JOB_ID = "6f0c3b1e-5f0a-4a52-9a39-0c8a1f1b2c3d"
 _IMAGE_ID = "5a3f2f2e-58a5-5a0e-9b0c-2f6d7d1c9a41"
 _PROMPT = "a large red circle on a blue background"
 
-JOB_SETTINGS: dict[str, Any] = {
-    "num_images": 1,
-    "num_inference_steps": 20,
-    "guidance_scale": 1.5,
-    "width": 64,
-    "height": 64,
-    "seed": 7,
-    "deterministic": False,
-    "step_cache": 0.0,
-    "output_format": "png",
-    "metadata": True,
-    "loras": [],
-}
+_SETTINGS = GenerationSettings(num_images=1, num_inference_steps=20, guidance_scale=1.5, width=64, height=64, seed=7)
+JOB_SETTINGS: dict[str, Any] = _SETTINGS.model_dump(mode="json", exclude_none=True)
 
 LIVE: dict[str, Any] = {"status": "alive"}
 
@@ -53,17 +45,7 @@ STATUS: dict[str, Any] = {
     "model_id": "shapes",
     "prompt": _PROMPT,
     "negative_prompt": "",
-    "settings": {
-        **JOB_SETTINGS,
-        "max_sequence_length": None,
-        "scheduler": None,
-        "quality": None,
-        "image": None,
-        "mask": None,
-        "strength": None,
-        "control_image": None,
-        "control_scale": None,
-    },
+    "settings": _SETTINGS.model_dump(mode="json"),
     "created_at": "2030-01-01T12:00:00.000Z",
     "started_at": "2030-01-01T12:00:00.120Z",
     "completed_at": "2030-01-01T12:00:01.340Z",
@@ -128,48 +110,28 @@ DETAILED_QUEUE: dict[str, Any] = {
     "models": {"shapes": _COUNTS},
 }
 
+_SHAPES = ModelEntry(
+    repo="shapes",
+    source="builtin",
+    description="Coloured shapes, 64x64, drawn on a CPU in about a second",
+    steps=StepLimits(maximum=100, default=20),
+    guidance=GuidanceLimits(maximum=20, default=1.5),
+    size=SizeLimits(default_width=64, default_height=64, multiple_of=64, minimum=64, maximum=64, max_pixels=4096),
+    max_prompt_characters=2000,
+    schedulers=(
+        "DDIMScheduler",
+        "EulerDiscreteScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "DPMSolverMultistepScheduler",
+        "UniPCMultistepScheduler",
+    ),
+    step_cache=StepCacheLimits(maximum=0.5),
+).with_found_tasks()
+
 MODELS: dict[str, Any] = {
     "models": {
         "shapes": {
-            "id": "shapes",
-            "repo": "shapes",
-            "description": "Coloured shapes, 64x64, drawn on a CPU in about a second",
-            "source": "builtin",
-            "type": "image",
-            "step_config": {"steps": {"min": 1, "max": 100, "default": 20}},
-            "guidance": {"min": 0.0, "max": 20.0, "default": 1.5},
-            "size": {
-                "default_width": 64,
-                "default_height": 64,
-                "multiple_of": 64,
-                "minimum": 64,
-                "maximum": 64,
-                "max_pixels": 4096,
-            },
-            "max_images": 8,
-            "max_prompt_characters": 2000,
-            "max_sequence_length": None,
-            "schedulers": [
-                "DDIMScheduler",
-                "EulerDiscreteScheduler",
-                "EulerAncestralDiscreteScheduler",
-                "DPMSolverMultistepScheduler",
-                "UniPCMultistepScheduler",
-            ],
-            "tasks": ["text2image", "image2image", "inpaint"],
-            "control_tasks": [],
-            "loras": [],
-            "lora_scales": {},
-            "max_loras": 4,
-            "max_batch": 8,
-            "step_cache": {"maximum": 0.5, "default": 0.0},
-            "default_settings": {
-                "num_images": 1,
-                "num_inference_steps": 20,
-                "guidance_scale": 1.5,
-                "width": 64,
-                "height": 64,
-            },
+            **_SHAPES.public("shapes"),
             "state": "cold",
             "reason": "",
             "replicas": 0,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Response, status
 
+from deployments.parameters import PICTURES
 from deployments.tracker.previews import MEDIA_TYPE as PREVIEW_TYPE
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.bodies import GenerateAnswer, StatusAnswer
@@ -68,7 +69,7 @@ async def replay(behind: Behind, who: Who, image: OwnImage) -> GenerateAnswer:
     """Queue a job that makes an image again, with the parameters and the seed that are recorded of it."""
     made = image.metadata
     settings = made["settings"] | {"num_images": 1}
-    pictures = {name: settings.pop(name, None) for name in ("image", "mask", "control_image")}
+    pictures = {name: settings.pop(name, None) for name in PICTURES}
     body = GenerateBody(
         model_id=made["model_id"],
         prompt=made["prompt"],

@@ -8,6 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve.submission.fields import Flag, Number, Text, Whole
 
+NAMES = {
+    "num_images": "n",
+    "width": "size",
+    "height": "size",
+    "output_format": "output_format",
+    "quality": "output_compression",
+    "num_inference_steps": "num_inference_steps",
+    "guidance_scale": "guidance_scale",
+    "seed": "seed",
+    "strength": "strength",
+}
+"""By the name of a setting of a job, what it is called in requests."""
+
 _OpenAIFormat = Literal["png", "jpeg", "webp"]
 
 

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from fastapi.responses import JSONResponse
 
-from serve.api.openai.bodies import ErrorBody, ErrorDetails
+from serve.api.openai.bodies import NAMES, ErrorBody, ErrorDetails
 from serve.errors import ApiError
 from serve.http.problems import Problem
 
 _FIELDS = {
     "model_id": "model",
-    "settings.num_images": "n",
-    "settings.width": "size",
-    "settings.height": "size",
-    "settings.output_format": "output_format",
-    "settings.quality": "output_compression",
-    "settings.num_inference_steps": "num_inference_steps",
-    "settings.guidance_scale": "guidance_scale",
-    "settings.seed": "seed",
-    "settings.strength": "strength",
+    **{f"settings.{name}": theirs for name, theirs in NAMES.items()},
 }
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 

@@ -15,7 +15,7 @@ from deployments.parameters import GenerationSettings
 from deployments.storage.picture import PictureError
 from serve.api.cyberimage.bodies import image_path
 from serve.api.openai.bodies import (
-    EditBody,
+    NAMES,
     GenerationBody,
     ImageAnswer,
     ImagesAnswer,
@@ -82,24 +82,13 @@ def job_body(
     """
     if asked.background == "transparent":
         raise InvalidRequestError("background: transparent is not possible; opaque or auto would be right.")
-    width, height = _sides(asked.size)
     return GenerateBody(
         model_id=model_id_of(services, asked.model),
         prompt=asked.prompt,
         negative_prompt=asked.negative_prompt,
         image=image,
         mask=mask,
-        settings=SettingsBody(
-            num_images=asked.n,
-            width=width,
-            height=height,
-            num_inference_steps=asked.num_inference_steps,
-            guidance_scale=asked.guidance_scale,
-            seed=asked.seed,
-            output_format=asked.output_format,
-            quality=_file_quality(asked),
-            strength=asked.strength if isinstance(asked, EditBody) else None,
-        ),
+        settings=_settings_of(asked),
     )
 
 
@@ -165,6 +154,12 @@ def usage_of(job: Job) -> Usage:
         output_tokens=steps,
         total_tokens=words + steps,
     )
+
+
+def _settings_of(asked: GenerationBody) -> SettingsBody:
+    width, height = _sides(asked.size)
+    changed = {"width": width, "height": height, "quality": _file_quality(asked)}
+    return SettingsBody(**({name: getattr(asked, theirs, None) for name, theirs in NAMES.items()} | changed))
 
 
 def _sides(size: str | None) -> tuple[int | None, int | None]:

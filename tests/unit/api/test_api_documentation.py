@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from deployments.settings.service import Settings
 from serve.api.automatic1111 import bodies as automatic1111
+from serve.api.automatic1111.requests import OptionsAnswer
 from serve.api.cyberimage import bodies, control_bodies, enrich, examples, gallery_bodies, key_bodies, rpc
 from serve.api.openai import bodies as openai
 from serve.application import build_api
@@ -73,7 +74,7 @@ ANSWERS = {
     ("get", "/v1/models/{model}"): openai.ModelAnswer,
     ("post", "/v1/images/generations"): openai.ImagesAnswer,
     ("post", "/v1/images/edits"): openai.ImagesAnswer,
-    ("get", "/sdapi/v1/options"): automatic1111.OptionsAnswer,
+    ("get", "/sdapi/v1/options"): OptionsAnswer,
     ("post", "/sdapi/v1/options"): dict,
     ("get", "/sdapi/v1/sd-models"): list[automatic1111.ModelItem],
     ("get", "/sdapi/v1/samplers"): list[automatic1111.SamplerItem],
