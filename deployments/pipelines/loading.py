@@ -6,12 +6,14 @@ import hashlib
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
+from transformers import CLIPTextModel
 
 from deployments.pipelines.controlnet import ControlNetSource, add_controlnet
 from deployments.pipelines.exceptions import ModelLoadError
@@ -76,6 +78,8 @@ def load_pipeline(source: PipelineSource, device: str | None = None, tuning: Tun
             pipeline = add_controlnet(pipeline, source.controlnet, dtype)
         keep_autoencoder_precise(pipeline)
         tune_pipeline(pipeline, tuning or Tuning(), where, source.token)
+        # After LoRAs are loaded, whose names diffusers changes only where there is no text_model.
+        _name_clip_layers(pipeline)
     except ModelLoadError as error:
         raise ModelLoadError(f"{source.name} could not be loaded: {error}") from error
     except Exception as error:
@@ -121,6 +125,18 @@ def weights_fingerprint(path: Path) -> str:
             while block := content.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()[:16]
+
+
+def _name_clip_layers(pipeline: DiffusionPipeline) -> None:
+    """Let the layers of a CLIP text encoder be found where diffusers looks for them.
+
+    Its pipelines read ``text_encoder.text_model.final_layer_norm`` where they skip layers, and transformers 5 has no
+    ``text_model`` in a ``CLIPTextModel`` any more.
+    """
+    text_encoder = pipeline.components.get("text_encoder")
+    if isinstance(text_encoder, CLIPTextModel) and not hasattr(text_encoder, "text_model"):
+        # Not registered as a module, so that each parameter is counted and moved once.
+        vars(text_encoder)["text_model"] = SimpleNamespace(**dict(text_encoder.named_children()))
 
 
 def _read(source: PipelineSource, dtype: torch.dtype) -> DiffusionPipeline:

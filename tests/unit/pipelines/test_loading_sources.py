@@ -151,3 +151,14 @@ def test_fingerprints_change_with_the_weights(tmp_path):
     assert weights_fingerprint(tmp_path / "folder") == first
     path.write_bytes(b"two")
     assert weights_fingerprint(path) != first
+
+
+def test_layers_of_clip_are_where_the_library_looks_for_them_and_have_no_parameter_twice(folder):
+    pipeline = load(folder)
+    with torch.inference_mode():
+        skipped, *_ = pipeline.encode_prompt("a ring", torch.device("cpu"), 1, False, clip_skip=1)
+        plain, *_ = pipeline.encode_prompt("a ring", torch.device("cpu"), 1, False)
+
+    assert skipped.shape == plain.shape
+    assert not torch.equal(skipped, plain)
+    assert pipeline.text_encoder.state_dict().keys() == tiny_stable_diffusion().text_encoder.state_dict().keys()
