@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from greenlet import getcurrent
 
 from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import ForwardCosts, name_of
@@ -33,12 +32,7 @@ from deployments.engine.request import ImageRequest
 from deployments.engine.stages import module_of, stage_of
 from deployments.engine.statistics import EngineStatistics
 from deployments.engine.step_caches import StepCaches
-from deployments.pipelines.exceptions import (
-    EngineError,
-    EngineStoppedError,
-    GenerationCancelledError,
-    UngroupableError,
-)
+from deployments.pipelines.exceptions import EngineStoppedError, GenerationCancelledError, UngroupableError
 from deployments.pipelines.loading import execution_device
 
 EXACT_ROWS = 8
@@ -86,7 +80,6 @@ class Engine:
         self._forwards = Forwards(self._policy, self._costs, groups, encodings, self._loras, self.statistics, device)
         self._arrivals: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
         self._generations: list[Generation] = []
-        self._turns = 0
         self._stopping = False
         self._lock = threading.Lock()
         self._colours = LatentColours.fitted_to(pipeline)
@@ -229,13 +222,7 @@ class Engine:
         known = self._forwards.recall(call, alone=generation.request.settings.deterministic)
         if known is not None:
             return known
-        self._turns += 1
-        generation.turn = self._turns
-        generation.waiting_call = self._step_caches.with_memory(call, generation)
-        hub = getcurrent().parent
-        if hub is None:
-            raise EngineError("The image lost its engine.")
-        return hub.switch()
+        return generation.pause(self._step_caches.with_memory(call, generation.passes, generation.steps_done))
 
     def _forget_finished(self) -> None:
         self._generations = [generation for generation in self._generations if not generation.future.done()]

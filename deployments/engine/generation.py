@@ -19,8 +19,8 @@ from deployments.engine.grouping import Call
 from deployments.engine.previews import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.engine.shells import StepWatcher, call_arguments, changes_modules, shell_for
-from deployments.engine.step_cache import CachedPass
-from deployments.pipelines.exceptions import EngineStoppedError, GenerationCancelledError
+from deployments.engine.step_cache import DenoiserPasses
+from deployments.pipelines.exceptions import EngineError, EngineStoppedError, GenerationCancelledError
 
 Picture = NDArray[np.float32]
 
@@ -32,28 +32,20 @@ class Generation:
         request: What was asked for.
         future: Of the picture, of shape (height, width, 3), with values in 0..1.
         waiting_call: The module call at which it is paused, if it is.
-        turn: Rises with every pause; the lowest has waited longest.
         arrival: When it came, in seconds of a clock that all images share.
-        size: Seconds that its steps take alone; 0 until that is known.
-        lost: Seconds of steps that small ones took when it was its turn.
         steps_done: Denoising steps so far.
-        passes: What it keeps of its passes through denoisers, by denoiser and place in the step.
-        calls_in_step: Denoiser calls since the last step ended.
+        passes: What it keeps of its passes through denoisers; the step caches write it.
         pauses: Whether it may be paused at a call. A pipeline that changes the modules it shares may not.
     """
 
     def __init__(self, request: ImageRequest) -> None:
         self.request = request
         self.arrival = time.monotonic()
-        self.size = 0.0
-        self.lost = 0.0
         self.future: Future[Picture] = Future()
         self.future.set_running_or_notify_cancel()
         self.waiting_call: Call | None = None
-        self.turn = 0
         self.steps_done = 0
-        self.passes: dict[tuple[int, int], CachedPass] = {}
-        self.calls_in_step = 0
+        self.passes = DenoiserPasses(request.settings.step_cache)
         self.pauses = True
         self._cancelled = False
         self._greenlet: _GenerationGreenlet | None = None
@@ -71,7 +63,7 @@ class Generation:
     @property
     def skipped_passes(self) -> int:
         """Passes in which most of the denoiser was skipped."""
-        return sum(kept.skipped for kept in self.passes.values())
+        return self.passes.skipped
 
     def cancel(self) -> None:
         """Ask the engine to give it up before its next module call. Safe from any thread."""
@@ -87,6 +79,18 @@ class Generation:
         self._greenlet = _GenerationGreenlet(self, pipeline, colours)
         self._greenlet.switch()
 
+    def pause(self, call: Call) -> Any:
+        """Wait at a module call, and return its result. Only from within the image's own pipeline.
+
+        Raises:
+            EngineError: If there is no engine that could give it.
+        """
+        self.waiting_call = call
+        hub = greenlet.getcurrent().parent
+        if hub is None:
+            raise EngineError("The image lost its engine.")
+        return hub.switch()
+
     def resume(self, result: Any) -> None:
         """Hand in the result of the waiting call and run up to the next pause."""
         self.waiting_call = None
@@ -96,7 +100,6 @@ class Generation:
     def note_step(self, step: int) -> None:
         """Take note of the denoising steps done, and tell whoever watches the request."""
         self.steps_done = step
-        self.calls_in_step = 0
         self.request.on_step(step)
 
     def abort(self, error: BaseException) -> None:

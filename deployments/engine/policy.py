@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import ForwardCosts, name_of
@@ -39,6 +40,19 @@ class Group:
         return [generation.waiting_call for generation in self.generations if generation.waiting_call is not None]
 
 
+@dataclass
+class Standing:
+    """What the policy notes of an image.
+
+    Attributes:
+        size: Seconds that all its steps take alone; 0 until that is known.
+        lost: Seconds of steps that small images took when it was its turn.
+    """
+
+    size: float = 0.0
+    lost: float = 0.0
+
+
 class Policy:
     """First come, first served, with head starts for short images; an image that agrees with nobody blocks none.
 
@@ -70,6 +84,7 @@ class Policy:
         self._step_seconds = 0.0
         self._aside_seconds = 0.0
         self._groups = groups
+        self._standings: WeakKeyDictionary[Generation, Standing] = WeakKeyDictionary()
         self.head_starts = HeadStarts()
         self.exact_widths = ExactWidths(exact_rows, self.most_rows)
 
@@ -77,6 +92,10 @@ class Policy:
     def most_rows(self) -> int:
         """Rows of the widest forward there may be; classifier-free guidance has two for each image."""
         return 2 * self._max_batch
+
+    def standing_of(self, generation: Generation) -> Standing:
+        """What has been noted of an image."""
+        return self._standings.setdefault(generation, Standing())
 
     def choose(self, waiting: Sequence[Generation]) -> Group | None:
         """The next forward, or None if nobody waits.
@@ -101,7 +120,7 @@ class Policy:
             return
         first = min((each for each in waiting if _stage(each) is Stage.DENOISING), key=self._counted_arrival)
         if first not in group.generations:
-            first.lost += self._step_seconds_of(group.generations[0])
+            self.standing_of(first).lost += self._step_seconds_of(group.generations[0])
 
     def note(self, calls: Sequence[Call], padded_rows: int | None, seconds: float) -> None:
         """Take note of a forward that ran, and of what it cost."""
@@ -121,25 +140,26 @@ class Policy:
     def _in_order(self, denoising: Sequence[Generation]) -> list[Generation]:
         """Small ones, if they may go before the one whose turn it is, and then everybody by turn."""
         for generation in denoising:
-            if not generation.size:
-                generation.size = generation.steps_left * self._step_seconds_of(generation)
-                self.head_starts.note(generation.size)
+            standing = self.standing_of(generation)
+            if not standing.size:
+                standing.size = generation.steps_left * self._step_seconds_of(generation)
+                self.head_starts.note(standing.size)
         by_turn = sorted(denoising, key=self._counted_arrival)
-        first = by_turn[0]
-        if first.lost >= MOST_LOST * first.size:
+        first, standing = by_turn[0], self.standing_of(by_turn[0])
+        if standing.lost >= MOST_LOST * standing.size:
             return by_turn
         small = [
             each
             for each in by_turn
-            if self._seconds_left(each) <= SMALL * first.size and each.request.priority >= first.request.priority
+            if self._seconds_left(each) <= SMALL * standing.size and each.request.priority >= first.request.priority
         ]
         return [*sorted(small, key=self._seconds_left), *(each for each in by_turn if each not in small)]
 
-    def _counted_arrival(self, generation: Generation) -> tuple[float, int]:
+    def _counted_arrival(self, generation: Generation) -> float:
         """When it counts as having come; the lowest goes first."""
         head_start = self.head_starts.of(self._seconds_left(generation))
         head_start += CLASS_HEAD_START_SECONDS * generation.request.priority
-        return generation.arrival - head_start, generation.turn
+        return generation.arrival - head_start
 
     def _seconds_left(self, generation: Generation) -> float:
         return generation.steps_left * self._step_seconds_of(generation)

@@ -37,14 +37,12 @@ class CachedPass:
         threshold: The relative change of the outermost block below which the inner ones are skipped.
         change: What the outermost block gave at the last full step.
         inner: What the inner blocks gave then.
-        computed: Full steps.
         skipped: Steps without the inner blocks.
     """
 
     threshold: float
     change: torch.Tensor | None = None
     inner: list[torch.Tensor | None] = field(default_factory=list)
-    computed: int = 0
     skipped: int = 0
 
     def decide(self, change: torch.Tensor) -> bool:
@@ -58,9 +56,43 @@ class CachedPass:
         if is_alike:
             self.skipped += 1
             return False
-        self.computed += 1
         self.change = change.clone()
         return True
+
+
+class DenoiserPasses:
+    """What one image keeps of all its passes through denoisers.
+
+    Pipelines that call a denoiser several times a step, for the prompt and for its negative, do so in a fixed order:
+    each place in the step has a memory of its own.
+
+    Args:
+        threshold: Of :class:`CachedPass`; with 0, all blocks run at every step.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        self._kept: dict[tuple[torch.nn.Module, int], CachedPass] = {}
+        self._step = 0
+        self._calls_in_step = 0
+
+    @property
+    def skipped(self) -> int:
+        """Passes in which the inner blocks were skipped."""
+        return sum(kept.skipped for kept in self._kept.values())
+
+    def next(self, denoiser: torch.nn.Module, step: int) -> CachedPass:
+        """What is kept for the next call of a denoiser.
+
+        Args:
+            denoiser: That is called.
+            step: Denoising steps that the image has done.
+        """
+        if step != self._step:
+            self._step, self._calls_in_step = step, 0
+        place = (denoiser, self._calls_in_step)
+        self._calls_in_step += 1
+        return self._kept.setdefault(place, CachedPass(self.threshold))
 
 
 @dataclass(frozen=True)

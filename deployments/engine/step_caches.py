@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from deployments.engine.grouping import Call
 from deployments.engine.stages import module_of
-from deployments.engine.step_cache import CachedPass, Passenger, StepCache
+from deployments.engine.step_cache import DenoiserPasses, Passenger, StepCache
 from deployments.pipelines.exceptions import ModelLoadError
-
-if TYPE_CHECKING:
-    from deployments.engine.generation import Generation
-    from deployments.engine.grouping import Call
 
 _DENOISERS = ("unet", "transformer", "transformer_2", "prior")
 
@@ -39,19 +36,18 @@ class StepCaches:
         if components and not self._caches:
             raise ModelLoadError("step_cache: the pipeline has no denoiser that could have one.")
 
-    def with_memory(self, call: Call, generation: Generation) -> Call:
+    def with_memory(self, call: Call, passes: DenoiserPasses, step: int) -> Call:
         """A denoiser's call with what its image keeps; any other call as it is.
 
-        Pipelines that call the denoiser several times a step, for the prompt and for its negative, do so in a fixed
-        order: each place in the step has a memory of its own.
+        Args:
+            call: Of a shared module.
+            passes: Those of the image.
+            step: Denoising steps that the image has done.
         """
-        threshold = generation.request.settings.step_cache
         module = module_of(call.target)
-        if not threshold or module not in self._caches:
+        if not passes.threshold or module not in self._caches:
             return call
-        place = (id(module), generation.calls_in_step)
-        generation.calls_in_step += 1
-        return replace(call, cached=generation.passes.setdefault(place, CachedPass(threshold)))
+        return replace(call, cached=passes.next(module, step))
 
     def carrying(self, calls: Sequence[Call], padded_rows: int | None) -> AbstractContextManager[None]:
         """Within this, a forward of these calls uses and fills their memories.

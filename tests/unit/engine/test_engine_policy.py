@@ -96,8 +96,9 @@ class TestOrder:
             chooser.note_lost(group, waiting)
             victim.steps_done += victim in group.generations
             now += seconds_a_step
+        size = chooser.standing_of(victim).size
         longest_head_start = chooser.head_starts.of(0.0)
-        assert victim.size < now <= (1 + MOST_LOST) * victim.size + longest_head_start + seconds_a_step
+        assert size < now <= (1 + MOST_LOST) * size + longest_head_start + seconds_a_step
 
     def test_a_short_job_overtakes_long_ones_however_long_these_have_run(self):
         chooser = policy(worth_joining=False)
@@ -113,7 +114,8 @@ class TestOrder:
         chooser = policy(worth_joining=False)
         long, small = generation(50), generation(2, arrival=1000.0)
         assert choose(chooser, long, small).generations == [small]
-        long.lost = MOST_LOST * long.size
+        standing = chooser.standing_of(long)
+        standing.lost = MOST_LOST * standing.size
         assert choose(chooser, long, small).generations == [long]
 
     def test_only_the_one_whose_turn_it_is_loses_by_a_step_of_another(self):
@@ -122,7 +124,7 @@ class TestOrder:
         chooser.note_lost(Group([generation(4, arrival=5)]), [first, later, decoding])
         chooser.note_lost(Group([generation(4, encode_call(), arrival=5)]), [first])
         chooser.note_lost(Group([first]), [first, later])
-        assert (first.lost, later.lost, decoding.lost) == (2.0, 0.0, 0.0)
+        assert [chooser.standing_of(each).lost for each in (first, later, decoding)] == [2.0, 0.0, 0.0]
 
     def test_of_equals_the_first_to_come_goes_first(self):
         second, first = generation(10, arrival=1), generation(10)

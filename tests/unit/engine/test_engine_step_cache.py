@@ -1,6 +1,7 @@
 """A step cache skips what hardly changes, image by image, and no image's decisions or pixels depend on its company."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -67,6 +68,18 @@ def tiny_flux() -> torch.nn.Module:
     ).eval()
 
 
+@dataclass
+class CountedPass(CachedPass):
+    """Counts its full steps."""
+
+    computed: int = 0
+
+    def decide(self, change: torch.Tensor) -> bool:
+        computes = super().decide(change)
+        self.computed += computes
+        return computes
+
+
 class Walk:
     """Latents that change from step to step, and a denoiser's answers to them."""
 
@@ -116,10 +129,10 @@ def _inference():
 
 def walk_cached(
     denoiser: torch.nn.Module, walks: list[Walk], thresholds: list[float | None], steps: int = 8, *, fixed: bool = False
-) -> tuple[list[list[torch.Tensor]], list[CachedPass | None]]:
+) -> tuple[list[list[torch.Tensor]], list[CountedPass | None]]:
     """Each walk's answers step by step, and what it kept."""
     cache = StepCache(denoiser)
-    passes = [None if threshold is None else CachedPass(threshold) for threshold in thresholds]
+    passes = [None if threshold is None else CountedPass(threshold) for threshold in thresholds]
     answers = []
     for step in range(steps):
         with cache.carrying([Passenger(2, kept) for kept in passes], fixed_width=fixed):
@@ -194,7 +207,7 @@ def test_only_rows_that_need_it_are_computed(make_denoiser):
 
 def test_padding_neither_decides_nor_is_served(make_denoiser):
     denoiser = make_denoiser()
-    cache, kept = StepCache(denoiser), CachedPass(0.5)
+    cache, kept = StepCache(denoiser), CountedPass(0.5)
     walks = [Walk(1, 0.001, denoiser), Walk(2, 0.001, denoiser)]
     for step in range(4):
         with cache.carrying([Passenger(2, kept), Passenger(2, is_padding=True)], fixed_width=True):
@@ -206,7 +219,7 @@ def test_padding_neither_decides_nor_is_served(make_denoiser):
 def test_two_sizes_take_turns(make_denoiser):
     denoiser = make_denoiser()
     cache = StepCache(denoiser)
-    kept = {8: CachedPass(0.9), 12: CachedPass(0.9)}
+    kept = {8: CountedPass(0.9), 12: CountedPass(0.9)}
     for step in range(3):
         for side, kept_at in kept.items():
             walk = Walk(1, 0.001, denoiser)
