@@ -1,12 +1,12 @@
-"""A bounded memory of encoded prompts: the same prompt need not pass through its text encoder twice."""
+"""A bounded cache of encoded prompts: the same prompt does not pass through its text encoder twice."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 
 from deployments.engine.grouping import Call
 from deployments.engine.stages import Stage, stage_of
@@ -14,39 +14,27 @@ from deployments.engine.trees import map_tensors, tensors_of
 
 
 class EncodingCache:
-    """Results of text encoder calls, the longest unused of which are dropped first.
+    """Results of text encoder calls; evicts the least recently used.
 
     Args:
-        max_bytes: What the kept tensors may take together; 0 keeps nothing.
+        max_bytes: Most bytes of the tensors together; 0 keeps nothing.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._kept: LRUCache[Hashable, Any] = LRUCache(max_bytes, getsizeof=_bytes_of)
 
     def get(self, key: Hashable) -> Any | None:
-        """A result of its own to whoever asks, or None."""
-        if key not in self._kept:
-            return None
-        self._kept.move_to_end(key)
-        return map_tensors(torch.clone, self._kept[key][0])  # pipelines may change what they are given
+        """Return a copy of a result, as pipelines may change what they are given; None where it is not kept."""
+        return map_tensors(torch.clone, self._kept.get(key))
 
     def put(self, key: Hashable, result: Any) -> None:
-        """Keep a copy of a result."""
-        size = sum(tensor.nbytes for tensor in tensors_of(result))
-        if size > self._max_bytes or key in self._kept:
-            return
-        self._kept[key] = (map_tensors(torch.clone, result), size)
-        self._bytes += size
-        while self._bytes > self._max_bytes:
-            _, (_, dropped) = self._kept.popitem(last=False)
-            self._bytes -= dropped
+        """Keep a copy of a result, unless it takes more than all the memory."""
+        if key not in self._kept and _bytes_of(result) <= self._kept.maxsize:
+            self._kept[key] = map_tensors(torch.clone, result)
 
     def clear(self) -> None:
-        """Keep nothing of what there is."""
+        """Drop all results."""
         self._kept.clear()
-        self._bytes = 0
 
 
 def encoding_key(call: Call, *, alone: bool) -> Hashable | None:
@@ -62,3 +50,7 @@ def encoding_key(call: Call, *, alone: bool) -> Hashable | None:
     if len(words) != len(call.columns) or any(column.is_floating_point() for column in words):
         return None
     return (call.key, alone, *(column.cpu().contiguous().numpy().tobytes() for column in words))
+
+
+def _bytes_of(result: Any) -> int:
+    return sum(tensor.nbytes for tensor in tensors_of(result))
