@@ -49,10 +49,10 @@ class ModelReplica:
         began = time.monotonic()
         async with announced_load(tracker, model_id):
             self._model: ImageModel = await asyncio.to_thread(_load, model_id, entry, settings, tracker)
-        self._meter = ReplicaMeter(model_id, time.monotonic() - began, is_available=not self._model.load_failure)
+        self._meter = ReplicaMeter(model_id, time.monotonic() - began, is_available=not self._model.loaded.failure)
         self._measuring = asyncio.create_task(repeat(self._measure))
         self._announcing = asyncio.create_task(
-            announce_forever(tracker, model_id, entry.fingerprint, self._model.load_failure)
+            announce_forever(tracker, model_id, entry.fingerprint, self._model.loaded.failure)
         )
 
     async def generate(self, claim: Claim) -> None:
@@ -66,14 +66,14 @@ class ModelReplica:
 
     async def describe(self) -> dict[str, Any]:
         """What the replica has done so far."""
-        return self._model.describe()
+        return self._model.loaded.describe()
 
     def check_health(self) -> None:
         """Raise if the replica can make no more images; Ray Serve then replaces it."""
-        self._model.check_health()
+        self._model.loaded.check_health()
 
     async def _measure(self) -> None:
-        self._meter.note(self._model.describe())
+        self._meter.note(self._model.loaded.describe())
 
 
 async def announce_forever(
@@ -132,4 +132,6 @@ def _load(model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTrac
     from deployments.model.image_model import ImageModel  # noqa: PLC0415 - it imports torch
 
     logger.info("torch and diffusers were imported in %.1f s", time.monotonic() - began)
-    return ImageModel.opened(model_id, entry, settings, tracker)
+    model = ImageModel.opened(model_id, entry, settings, tracker)
+    model.loaded.load()
+    return model

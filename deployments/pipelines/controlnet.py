@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from diffusers import AutoModel, DiffusionPipeline
 
-from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.exceptions import ModelLoadError, one_line
 from deployments.pipelines.tasks import families, rebuild
 
 # A ControlNet that differs from the denoiser in one of these was made for another family.
 _SHARED_DIMENSIONS = ("cross_attention_dim", "joint_attention_dim", "pooled_projection_dim", "addition_embed_type")
-_LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def _read(source: ControlNetSource, dtype: torch.dtype) -> Any:
             token=source.token,
         )
     except Exception as error:
-        reason = " ".join(str(error).replace(source.location, source.name).split())[:_LONGEST_REASON]
+        reason = one_line(str(error).replace(source.location, source.name))
         raise ModelLoadError(f"the ControlNet {source.name} could not be loaded: {reason}") from error
 
 

@@ -54,3 +54,8 @@ class IncompatibleSchedulerError(UnsuitableRequestError):
 
 class UngroupableError(EngineError):
     """These calls cannot run as one forward."""
+
+
+def one_line(error: object, longest: int = 300) -> str:
+    """An error's text in one line of at most ``longest`` characters."""
+    return " ".join(str(error).split())[:longest]

@@ -10,7 +10,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from diffusers.utils.peft_utils import set_weights_and_activate_adapters
 
-from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.exceptions import ModelLoadError, one_line
 
 REQUEST_PREFIX = "request_"
 """Begins the adapter names of LoRAs that are off unless a request asks for them."""
@@ -82,7 +82,7 @@ def _add(pipeline: DiffusionPipeline, name: str, lora: LoraWeights, token: str |
     try:
         pipeline.load_lora_weights(lora.location, adapter_name=name, **arguments)
     except Exception as error:
-        reason = " ".join(str(error).replace(lora.location, lora.name).split())[:200]
+        reason = one_line(str(error).replace(lora.location, lora.name), 200)
         raise ModelLoadError(
             f"the LoRA {lora.name} cannot be used with a {type(pipeline).__name__}; is it for another family of "
             f"models? ({reason})"

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from deployments.background import TaskSet
 from deployments.catalog.entry import ModelEntry
@@ -18,7 +18,7 @@ from deployments.catalog.pools import Pool
 from deployments.cluster import open_tracker
 from deployments.jobs.records.jobs import Claim, JobPhase
 from deployments.model.replica import announce_forever, announced_load
-from deployments.pools.pool import ModelPool, Movable, Moved
+from deployments.pools.pool import ModelPool, Moved
 from deployments.pools.residency import Move, MoveKind, Place, Residency
 from deployments.settings.service import Settings
 from deployments.telemetry import metrics
@@ -28,28 +28,18 @@ from deployments.telemetry.traces import configure_traces
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.progress import ProgressReporter
 
+if TYPE_CHECKING:
+    from deployments.pools.parked_model import ParkedModel
+
 logger = logging.getLogger(__name__)
 
 _REPORT_SECONDS = 0.2
 
 
-class PooledModel(Movable, Protocol):
-    """What a replica needs of each of its models; all but the moves is called on the event loop."""
-
-    async def generate(self, claim: Claim) -> None:
-        """Run a claimed job to its end, on the device, and record that end with the tracker."""
-
-    def describe(self) -> dict[str, Any]:
-        """What the model has done so far, as :meth:`ImageModel.describe` has it."""
-
-    def check_health(self) -> None:
-        """Raise if the model can make no more images."""
-
-
 class PoolReplica:
     """One replica of a pool.
 
-    Another kind of models can be had by a class that overrides :meth:`_open_model`.
+    A subclass that overrides :meth:`_open_model` has models of another kind.
 
     Args:
         name: The pool's name in the catalog.
@@ -78,17 +68,19 @@ class PoolReplica:
         self._announcing: dict[str, asyncio.Task[None]] = {}
         self._measuring = asyncio.create_task(repeat(self._measure))
 
-    def _open_models(self) -> dict[str, PooledModel]:
+    def _open_models(self) -> dict[str, ParkedModel]:
         return {
             model_id: self._open_model(model_id, entry, self._settings, self._tracker)
             for model_id, entry in self._entries.items()
         }
 
-    def _open_model(self, model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTracker) -> PooledModel:
+    def _open_model(self, model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTracker) -> ParkedModel:
         """A model of the pool, not loaded yet."""
-        from deployments.pools.parked_model import ParkedModel  # noqa: PLC0415 - it imports torch
+        # Both import torch.
+        from deployments.model.image_model import ImageModel  # noqa: PLC0415
+        from deployments.pools.parked_model import ParkedModel  # noqa: PLC0415
 
-        return ParkedModel.opened(model_id, entry, settings, tracker)
+        return ParkedModel(ImageModel.opened(model_id, entry, settings, tracker))
 
     async def generate(self, claim: Claim) -> None:
         """Run a claimed job to its end, as soon as its model is on the device, and record that end with the tracker.
@@ -104,14 +96,14 @@ class PoolReplica:
     async def describe(self) -> dict[str, Any]:
         """Where the replica's models are, and what each has done so far."""
         return {
-            model_id: {"place": self._residency.tenants[model_id].place.value, **model.describe()}
-            for model_id, model in self._models.items()
+            model_id: {"place": self._residency.tenants[model_id].place.value, **parked.model.loaded.describe()}
+            for model_id, parked in self._models.items()
         }
 
     def check_health(self) -> None:
         """Raise if a model can make no more images; Ray Serve then replaces the replica."""
-        for model in self._models.values():
-            model.check_health()
+        for parked in self._models.values():
+            parked.model.loaded.check_health()
 
     async def _run(self, claim: Claim) -> None:
         model_id = claim.request.model_id
@@ -128,7 +120,7 @@ class PoolReplica:
             return
         try:
             with self._meters[model_id].job(claim):
-                await self._models[model_id].generate(claim)
+                await self._models[model_id].model.generate(claim)
         finally:
             self._pool.leave(model_id)
 
@@ -170,7 +162,7 @@ class PoolReplica:
         for place in (Place.RESIDENT, Place.PARKED):
             metrics.POOL_WEIGHT_BYTES.set(self._residency.bytes_in(place), pool=self._name, place=place.value)
         for model_id, meter in self._meters.items():
-            meter.note(self._models[model_id].describe())
+            meter.note(self._models[model_id].model.loaded.describe())
 
 
 def _memory_of(pool: Pool) -> int | None:

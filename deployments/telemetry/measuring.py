@@ -48,7 +48,7 @@ class ReplicaMeter:
         """Say where the replica stands.
 
         Args:
-            description: What :meth:`ImageModel.describe` returns.
+            description: What :meth:`LoadedModel.describe` returns.
         """
         model = self._model_id
         metrics.MODEL_AVAILABLE.set(float(self._is_available), model=model)

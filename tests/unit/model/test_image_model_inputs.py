@@ -17,6 +17,7 @@ from deployments.jobs.records.jobs import Image, Job, JobState
 from deployments.model.image_model import ImageModel
 from deployments.model.loading import load_model
 from tests.support.api_service import ApiService, api_service
+from tests.support.image_models import image_model
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_controlnet, save_folder, save_lora
 
@@ -51,7 +52,7 @@ async def service(tmp_path: Path, catalog: Catalog) -> AsyncIterator[ApiService]
 
 @pytest.fixture
 def model(service: ApiService, catalog: Catalog) -> ImageModel:
-    return ImageModel("tiny", catalog.get("tiny"), service.storage, service.tracker)
+    return image_model("tiny", catalog.get("tiny"), service.storage, service.tracker)
 
 
 async def sent(service: ApiService, picture: PIL.Image.Image) -> str:

@@ -6,11 +6,12 @@ import pytest
 
 from deployments.catalog.entry import ModelEntry
 from deployments.jobs.records.jobs import Image, Job, JobRequest, JobState
-from deployments.model import image_model
+from deployments.model import loaded_model
 from deployments.model.image_model import ImageModel
 from deployments.parameters import GenerationSettings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker
+from tests.support.image_models import image_model
 from tests.support.job_trackers import job_tracker, submit_to
 from tests.support.loading_samples import save_folder
 from tests.support.tiny_pipelines import tiny_stable_diffusion
@@ -43,7 +44,7 @@ def tiny_model(folder: Path, tracker: JobTracker, repo: Path, **fields: object) 
     entry = ModelEntry.model_validate(
         {"repo": str(repo), "source": "local", "replicas": {"num_gpus": 0}, "max_batch": 1, **fields}
     )
-    return ImageModel("tiny", entry, LocalStorage(folder / "images"), tracker)
+    return image_model("tiny", entry, LocalStorage(folder / "images"), tracker)
 
 
 async def test_what_was_cut_off_of_a_prompt_is_in_the_metadata(tmp_path, tracker):
@@ -54,7 +55,7 @@ async def test_what_was_cut_off_of_a_prompt_is_in_the_metadata(tmp_path, tracker
     assert job.state is JobState.COMPLETED
     assert image.metadata["prompt_truncated"] == {"tokens": 202, "limit": limit}
     assert "negative_prompt_truncated" not in image.metadata
-    assert model.load_failure == ""
+    assert model.loaded.failure == ""
 
 
 async def test_nothing_is_cut_off_where_long_prompts_are_taken(tmp_path, tracker):
@@ -69,17 +70,17 @@ async def test_a_model_that_could_not_be_loaded_fails_its_jobs_with_the_reason(t
     model = tiny_model(tmp_path, tracker, tmp_path / "none")
     job, images = await run(tracker, model, "a red circle")
 
-    assert model.load_failure == "none could not be loaded: there is no such folder or file."
-    assert (job.state, job.message, images) == (JobState.FAILED, model.load_failure, [])
+    assert model.loaded.failure == "none could not be loaded: there is no such folder or file."
+    assert (job.state, job.message, images) == (JobState.FAILED, model.loaded.failure, [])
 
 
 async def test_whatever_loading_raises_is_the_reason(tmp_path, tracker, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise ImportError("Could not import module\n'BloomModel'.")
 
-    monkeypatch.setattr(image_model, "load_model", fail)
+    monkeypatch.setattr(loaded_model, "load_model", fail)
     model = tiny_model(tmp_path, tracker, tmp_path / "tiny")
     job, _ = await run(tracker, model, "a red circle")
 
-    assert model.load_failure.endswith("could not be loaded: ImportError: Could not import module 'BloomModel'.")
-    assert (job.state, job.message) == (JobState.FAILED, model.load_failure)
+    assert model.loaded.failure.endswith("could not be loaded: ImportError: Could not import module 'BloomModel'.")
+    assert (job.state, job.message) == (JobState.FAILED, model.loaded.failure)

@@ -14,6 +14,7 @@ import torch
 
 from deployments.catalog.catalog import Catalog
 from deployments.jobs.records.jobs import Job, JobPhase, JobRequest, JobState
+from deployments.model.image_model import ImageModel
 from deployments.parameters import GenerationSettings
 from deployments.pipelines.loading import PipelineSource, load_pipeline
 from deployments.pipelines.weights import Weights
@@ -151,7 +152,7 @@ class SlowReplica(PoolReplica):
     """With models of another kind."""
 
     def _open_model(self, *opened):
-        return SlowModel.opened(*opened)
+        return SlowModel(ImageModel.opened(*opened))
 
 
 async def test_a_job_whose_model_is_brought_in_says_so_and_can_be_cancelled(tmp_path, tracker, folder):

@@ -18,13 +18,13 @@ from opentelemetry.trace import StatusCode
 from deployments.catalog.catalog import Catalog
 from deployments.catalog.entry import ModelEntry
 from deployments.jobs.records.jobs import Claim
-from deployments.model.image_model import ImageModel
 from deployments.settings.service import SettingsError, load_settings
 from deployments.settings.telemetry import TracingSettings
 from deployments.telemetry.tracer import Tracer
 from deployments.telemetry.traces import configure_traces, current_tracer, submit_spans, use_tracer
 from serve.dispatch import Dispatcher
 from tests.support.api_service import ApiService, api_service
+from tests.support.image_models import image_model
 from tests.support.loading_samples import save_folder
 
 PROJECT = Path(__file__).parents[3]
@@ -91,7 +91,7 @@ def by_name(spans: Sequence[ReadableSpan]) -> dict[str, list[ReadableSpan]]:
 async def test_a_job_is_one_trace_from_its_submission_to_its_images(tmp_path, catalog, exporter):
     async with api_service(tmp_path, catalog) as service:
         job_id = await submit(service, traceparent=CALLER)
-        model = ImageModel("tiny", catalog.get("tiny"), service.storage, service.tracker)
+        model = image_model("tiny", catalog.get("tiny"), service.storage, service.tracker)
         dispatcher = Dispatcher(service.tracker, {"tiny": Handle(model)}, {"tiny": 1}, 0.01, 60.0)
         dispatcher.start()
         await exporter.dispatched.wait()
@@ -135,7 +135,7 @@ async def test_a_job_that_fails_has_its_error_in_the_trace(tmp_path, catalog, ex
     async with api_service(tmp_path, catalog) as service:
         await submit(service)
         broken = catalog.get("tiny").model_copy(update={"repo": str(tmp_path / "none")})
-        await ImageModel("tiny", broken, service.storage, service.tracker).generate(await service.start("tiny"))
+        await image_model("tiny", broken, service.storage, service.tracker).generate(await service.start("tiny"))
     (generate,) = by_name(exporter.get_finished_spans())["generate"]
 
     assert generate.status.status_code is StatusCode.ERROR
@@ -156,7 +156,7 @@ async def test_without_an_endpoint_nothing_is_traced(tmp_path, catalog):
     configure_traces(TracingSettings(), "test")
     async with api_service(tmp_path, catalog) as service:
         job_id = await submit(service)
-        await ImageModel("tiny", catalog.get("tiny"), service.storage, service.tracker).generate(
+        await image_model("tiny", catalog.get("tiny"), service.storage, service.tracker).generate(
             await service.start("tiny")
         )
         assert (await service.job(job_id)).state == "completed"
