@@ -36,7 +36,7 @@ from benchmarks.engine_loads import (
     with_settings,
 )
 from deployments.engine.engine import Engine
-from deployments.engine.previews import LatentColours
+from deployments.engine.latent_colours import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.engine.step_cache import CachedPass, Passenger, StepCache
 from deployments.pipelines.exceptions import GenerationCancelledError

@@ -24,10 +24,10 @@ from deployments.engine.forwards import Forwards
 from deployments.engine.gates import gate_shared_modules
 from deployments.engine.generation import Generation, current_generation
 from deployments.engine.grouping import read_call
+from deployments.engine.latent_colours import LatentColours
 from deployments.engine.lora_sets import LoraSets, lora_set
 from deployments.engine.memory import keep_freed_memory
 from deployments.engine.policy import Group, Policy
-from deployments.engine.previews import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.engine.stages import module_of, stage_of
 from deployments.engine.statistics import EngineStatistics

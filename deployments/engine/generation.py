@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from deployments.engine.grouping import Call
-from deployments.engine.previews import LatentColours
+from deployments.engine.latent_colours import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.engine.shells import StepWatcher, call_arguments, changes_modules, shell_for
 from deployments.engine.step_cache import DenoiserPasses

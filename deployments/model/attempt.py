@@ -12,7 +12,7 @@ import torch
 
 from deployments.engine.engine import Engine
 from deployments.engine.generation import Generation
-from deployments.engine.previews import Preview
+from deployments.engine.latent_colours import Preview
 from deployments.engine.request import ImageRequest
 from deployments.jobs.records.jobs import Claim, JobPhase, JobState, NewImage
 from deployments.model.inputs import JobInputs, read_inputs

@@ -6,7 +6,7 @@ import torch
 
 from deployments.engine.engine import Engine
 from deployments.engine.generation import draw_image
-from deployments.engine.previews import LatentColours
+from deployments.engine.latent_colours import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.pipelines.loading import PipelineSource, load_pipeline
 from tests.support.forward_costs import FixedCosts
