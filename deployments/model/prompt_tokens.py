@@ -12,9 +12,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from deployments.catalog.catalog import Catalog
 from deployments.catalog.entry import ModelEntry
+from deployments.pipelines.prompt_length import CLIP_TOKENS, TOKENIZERS, tokens_read
 
-_FOLDERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
-_CLIP_TOKENS = 77
 _CLIP_MARKS = 2  # around each prompt
 # As transformers has it, in CLIPTokenizer.
 _CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -58,7 +57,7 @@ class PromptTokens:
 
 def _configs(entry: ModelEntry) -> list[Path]:
     """The files ``tokenizer_config.json`` of a model, beside which the tokenizers' own are."""
-    names = [f"{folder}/tokenizer_config.json" for folder in _FOLDERS]
+    names = [f"{folder}/tokenizer_config.json" for folder in TOKENIZERS]
     if entry.source != "huggingface":
         return [path for name in names if (path := Path(entry.location()) / name).is_file()]
     cached = [try_to_load_from_cache(entry.repo, name, revision=entry.revision) for name in names]
@@ -72,10 +71,8 @@ def _length(entry: ModelEntry, config: Path, prompt: str) -> PromptLength:
     tokens = len(tokenizer.encode(prompt).ids) + marks
     if entry.prompt_encoding == "long":
         return PromptLength(tokens)
-    own = int(json.loads(config.read_text("utf-8")).get("model_max_length", _CLIP_TOKENS))
-    # CLIP has a place for each token and reads no fewer of them; the others read as many as the request says.
-    asked = entry.max_sequence_length
-    return PromptLength(tokens, own if own <= _CLIP_TOKENS or asked is None else min(own, asked))
+    own = int(json.loads(config.read_text("utf-8")).get("model_max_length", CLIP_TOKENS))
+    return PromptLength(tokens, tokens_read(own, entry.max_sequence_length))
 
 
 @lru_cache(maxsize=16)

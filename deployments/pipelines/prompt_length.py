@@ -1,21 +1,24 @@
-"""How much of a prompt a pipeline reads: what is past the limit of its text encoders is cut off."""
+"""How much of a prompt a pipeline reads: its text encoders cut off what is past their limit."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffusers import DiffusionPipeline
+if TYPE_CHECKING:  # the front counts tokens without diffusers
+    from diffusers import DiffusionPipeline
 
-_TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
-_CLIP_TOKENS = 77
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+"""Names of the components that are tokenizers."""
+CLIP_TOKENS = 77
+"""How many tokens CLIP has places for."""
 
 
 @dataclass(frozen=True)
 class Truncation:
-    """What became of a prompt that was too long.
+    """A prompt that is longer than the text encoders read.
 
     Attributes:
         tokens: Of the prompt, with the tokenizer's marks around it.
@@ -27,7 +30,7 @@ class Truncation:
 
 
 class PromptLimit:
-    """Tells whether a pipeline will read a prompt to its end.
+    """Finds out whether a pipeline reads a prompt to its end.
 
     Where a pipeline has several text encoders, the one that reads most counts. Safe from any thread: the tokenizers are
     copies, as those of the pipeline are in use on the engine's thread.
@@ -38,13 +41,13 @@ class PromptLimit:
     """
 
     def __init__(self, pipeline: DiffusionPipeline, *, takes_long_prompts: bool = False) -> None:
-        found = [getattr(pipeline, name, None) for name in _TOKENIZERS]
+        found = [getattr(pipeline, name, None) for name in TOKENIZERS]
         self._tokenizers = [] if takes_long_prompts else [copy.deepcopy(each) for each in found if callable(each)]
         parameter = inspect.signature(type(pipeline).__call__).parameters.get("max_sequence_length")
         self._default = parameter.default if parameter and isinstance(parameter.default, int) else None
 
     def check(self, prompt: str, max_sequence_length: int | None = None) -> Truncation | None:
-        """What is cut off of a prompt; None where it is read to its end.
+        """What the pipeline cuts off a prompt; None where it reads it to its end.
 
         Args:
             prompt: Any text.
@@ -60,7 +63,18 @@ class PromptLimit:
         return max(truncations, key=lambda each: each.limit, default=None)
 
     def _limit_of(self, tokenizer: Any, max_sequence_length: int | None) -> int:
-        own = int(tokenizer.model_max_length)
-        asked = max_sequence_length or self._default
-        # CLIP has a place for each token and reads no fewer of them; the others read as many as the call says.
-        return own if own <= _CLIP_TOKENS or asked is None else min(own, asked)
+        return tokens_read(int(tokenizer.model_max_length), max_sequence_length or self._default)
+
+
+def tokens_read(model_max_length: int, max_sequence_length: int | None) -> int:
+    """How many tokens of a prompt a text encoder reads.
+
+    CLIP has a place for each token and reads no fewer of them; the others read as many as the call says.
+
+    Args:
+        model_max_length: Of its tokenizer.
+        max_sequence_length: Of the call; None where that sets no limit.
+    """
+    if model_max_length <= CLIP_TOKENS or max_sequence_length is None:
+        return model_max_length
+    return min(model_max_length, max_sequence_length)
