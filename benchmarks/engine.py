@@ -63,7 +63,7 @@ class Regime:
 
     Attributes:
         name: For people.
-        load: Makes the pipeline anew.
+        load: Loads the pipeline.
         size: Width and height in pixels.
         steps: Step counts of the mixture.
         count: Requests of the mixture.

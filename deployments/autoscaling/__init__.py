@@ -60,7 +60,7 @@ class GpuSharing:
 
 
 def autoscaling_fields(num_gpus: float) -> dict[str, Any]:
-    """What is the same in the autoscaling configuration of each deployment, or told to the policy by it.
+    """The fields that the autoscaling configurations of all deployments share, and what they pass to the policy.
 
     Args:
         num_gpus: GPUs of each of its replicas.
@@ -76,7 +76,7 @@ def autoscaling_fields(num_gpus: float) -> dict[str, Any]:
 
 
 class _GpuCount:
-    """How many GPUs the cluster has; the call that tells is too dear for every decision."""
+    """The number of GPUs of the cluster, cached: the call is too slow for every decision."""
 
     def __init__(self) -> None:
         self._gpus = 0.0

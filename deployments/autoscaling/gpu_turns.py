@@ -1,4 +1,4 @@
-"""Which model gets how many replicas, where there are fewer GPUs than the models want."""
+"""Decides how many replicas each model gets, where there are fewer GPUs than the models want."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ROUNDING = 1e-6  # of sums of fractions of a GPU
 
 @dataclass(frozen=True)
 class Demand:
-    """What a model has, and what it is asked for.
+    """A model's replicas, jobs and limits.
 
     Attributes:
         requests: Jobs at work in its replicas, and those that wait for one.
@@ -22,7 +22,7 @@ class Demand:
         gpus: GPUs of each replica, 0 for a model on the CPU.
         requests_per_replica: Jobs of a replica above which another one is wanted.
         upscale_delay_s: Seconds of more work before another replica is started; the first one comes at once.
-        downscale_delay_s: Seconds of less work before a replica is stopped that nobody else waits for.
+        downscale_delay_s: Seconds of less work before a replica stops whose GPU no other model waits for.
         downscale_to_zero_delay_s: As downscale_delay_s, for the last replica.
     """
 
@@ -50,7 +50,7 @@ class Demand:
 
 
 class GpuTurns:
-    """Gives the GPUs to models by demand, in turns where there are too few.
+    """Grants GPUs to models by demand, in turns where there are too few.
 
     A model with jobs keeps its GPU for its residency, from when it is ready: ``residency_s``, or as long as it took to
     get ready where that is more, so that no more time goes by with loading than with work. After it, the model that has
@@ -63,7 +63,7 @@ class GpuTurns:
     Args:
         residency_s: Seconds for which a model with jobs keeps its GPU.
         longest_residency_s: Where getting ready took longer than this, it counts as this. A model that is not ready
-            after so many seconds holds up no other one any more: it may be one that the cluster has no place for.
+            after so many seconds no longer holds up others: it may be one that the cluster has no place for.
     """
 
     def __init__(self, residency_s: float, longest_residency_s: float) -> None:
@@ -139,7 +139,7 @@ class _Claim:
 
 @dataclass
 class _Turn:
-    """Since when what is so of a model; never, where it is not."""
+    """Since when a model is in each state; never, where it is not."""
 
     waiting_since: float = _NEVER
     given_at: float = _NEVER
@@ -174,7 +174,7 @@ class _Turn:
 
 
 class _Room:
-    """What is free of each GPU."""
+    """The free share of each GPU."""
 
     def __init__(self, gpus: float) -> None:
         self._free = [1.0] * int(gpus)
@@ -198,7 +198,7 @@ class _Room:
 def _in_need_of_turns(demands: Mapping[str, Demand], gpus: float) -> list[str]:
     """Models that compete for GPUs: not those on the CPU, nor those that the cluster can never have room for.
 
-    The latter are left to Ray, which tells its operator, or its autoscaler, what is missing.
+    The latter are left to Ray, which reports to its operator, or its autoscaler, what is missing.
     """
     found = []
     for model_id, demand in demands.items():

@@ -1,4 +1,4 @@
-"""Makes sure that a call in company gives what it gives alone, without knowing the module that is called."""
+"""Checks that a call in a group gives what it gives alone, without knowing the module that is called."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class CheckedGroups:
 
         Args:
             calls: At least one.
-            padded_rows: The exact number of rows that the forward must have, or None if any will do. Calls that do not
-                bear company run as they are all the same.
+            padded_rows: The exact number of rows that the forward must have, or None if any will do. Calls that
+                must run alone run as they are all the same.
 
         Returns:
             Each call's own result, in order.
 
         Raises:
-            torch.OutOfMemoryError: If they are too many; nothing is learned from that.
+            torch.OutOfMemoryError: If they are too many; that proves nothing.
             Exception: What the module raises for one of the calls alone.
         """
         kind = _kind(calls)
@@ -117,7 +117,7 @@ def _leaves_differ(one: Any, other: Any) -> bool:
 
 
 def _run_unchecked(calls: Sequence[Call], padded_rows: int | None) -> list[Any] | None:
-    """The results of the group, or None if it fails, or draws random numbers, whose order company changes."""
+    """The results of the group, or None if it fails, or draws random numbers, whose order a group changes."""
     generators = [leaf for call in calls for leaf in leaves_of(call.arguments) if isinstance(leaf, torch.Generator)]
     states = [generator.get_state() for generator in generators]
     try:

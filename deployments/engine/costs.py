@@ -1,4 +1,4 @@
-"""What a forward of so many rows costs on this device, as measured, and how many rows are worth joining."""
+"""The measured seconds of forwards on this device, by rows, and how many rows are worth joining."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ForwardCosts:
             self._measured = _read(self.file, self.device)
 
     def is_measured(self, name: str) -> bool:
-        """Whether :meth:`measure` has been here."""
+        """Whether a call's forwards were measured."""
         return name in self._measured
 
     def measure(self, name: str, most_rows: int, time_forward: Callable[[int], float]) -> None:
@@ -104,7 +104,7 @@ class ForwardCosts:
         return min(rows for rows, cost in seconds.items() if rows / cost >= _WORTHWHILE * best)
 
     def note(self, name: str, rows: int, seconds: float) -> None:
-        """Take note of a forward that ran."""
+        """Record how long a forward took."""
         before = self._recent.get((name, rows), seconds)
         self._recent[name, rows] = before + _SMOOTHING * (seconds - before)
 
@@ -113,11 +113,11 @@ class ForwardCosts:
         return self._recent.get((name, rows)) or self._measured.get(name, {}).get(rows, 0.0)
 
     def note_out_of_memory(self, name: str, rows: int) -> None:
-        """Have no forward of so many rows again, but at most half as many."""
+        """Limit later forwards to half as many rows."""
         self._memory_caps[name] = max(1, rows // 2)
 
     def note_unmeasurable(self, name: str) -> None:
-        """Do not try again to measure a call that cannot be made of any number of rows."""
+        """Record that a call cannot be measured, as it cannot have any number of rows."""
         self._measured[name] = {}
 
     def _write(self) -> None:

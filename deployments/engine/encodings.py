@@ -42,7 +42,7 @@ def encoding_key(call: Call, *, alone: bool) -> Hashable | None:
 
     Args:
         call: Any call.
-        alone: Whether the result must be that of a forward without company, which may differ in its last bits.
+        alone: Whether the result must be that of a forward of this call alone; others may differ in their last bits.
     """
     if stage_of(call.target) is not Stage.ENCODING or not call.columns:
         return None

@@ -1,4 +1,4 @@
-"""The step batcher: many images of one model in the making, one thread, one forward for all that can share it.
+"""The step batcher: many images of one model at once, one thread, one forward for all images that can share it.
 
 Every image runs its stock pipeline in a greenlet. A gate in front of each shared module pauses the image there; when
 all images are paused, the engine joins calls that agree into one forward and resumes their images with its parts.
@@ -44,15 +44,15 @@ class Engine:
 
     Args:
         pipeline: A loaded diffusers pipeline; from now on it belongs to the engine.
-        max_batch: Images that share a forward at most.
+        max_batch: Most images that share a forward.
         name: Of the thread.
-        costs: What forwards are known to take on this device; left out, it is found out anew.
+        costs: Measured seconds of forwards on this device; left out, they are measured again.
         exact_rows: Rows of the denoising forwards that decide about a deterministic image's bytes.
-        cached_encodings_bytes: What encoded prompts may take that are kept for the next who asks the same; 0: none are.
+        cached_encodings_bytes: Most bytes of the cache of encoded prompts; 0 for no cache.
         has_step_cache: Whether images may skip most of the denoiser in steps that change little.
 
     Raises:
-        ModelLoadError: If there shall be a step cache, and the pipeline has no denoiser that can have one.
+        ModelLoadError: If a step cache is wanted, and no denoiser of the pipeline can have one.
     """
 
     def __init__(  # noqa: PLR0913 - each has its default but two
@@ -107,7 +107,7 @@ class Engine:
         return generation
 
     def forget_encodings(self) -> None:
-        """Give the memory of encoded prompts free. Only while no image is in the making."""
+        """Clear the cache of encoded prompts. Only while the engine makes no image."""
         self._forwards.encodings.clear()
 
     def stop(self, timeout: float | None = None) -> None:
@@ -145,7 +145,7 @@ class Engine:
             self._admit(self._arrivals.get())
 
     def _admit(self, arrival: Generation | None) -> None:
-        """Start an image, or nothing: the engine's end is announced by None."""
+        """Start an image; None only wakes the thread when the engine stops."""
         if arrival is None or self._stopping:
             return
         self._generations.append(arrival)
@@ -179,7 +179,7 @@ class Engine:
         self._forget_finished()
 
     def _retreat(self, group: Group, error: torch.OutOfMemoryError) -> None:
-        """Too wide for the memory: never again that wide, and whoever was in it goes into the next, narrower one."""
+        """Limit the width after a forward ran out of memory; its images go into the next, narrower one."""
         name = name_of(group.calls[0])
         torch.cuda.empty_cache()
         if group.padded_rows is not None and group.padded_rows == self._policy.exact_widths.of(name)[0]:
@@ -190,7 +190,7 @@ class Engine:
             group.generations[0].abort(error)
 
     def _forward_one_by_one(self, group: Group, error: Exception) -> None:
-        """A forward that fails in company is tried alone, so that an image can only fail by itself."""
+        """Run each call of a failed group alone, so that an image fails only by its own fault."""
         if len(group.generations) == 1 and group.padded_rows is None:
             group.generations[0].abort(error)
             return

@@ -1,4 +1,4 @@
-"""Which numbers of rows give an image the same bits, in any company."""
+"""Which numbers of rows give an image the same bits, whatever other images share the forward."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class ExactWidths:
     """The numbers of rows that forwards of deterministic images may have.
 
     How many rows a forward has chooses its kernels, but not each number chooses others. Those that give the bits of a
-    forward of ``rows`` rows may stand in for it: half as many rows where few images are in the making, and more where
+    forward of ``rows`` rows may stand in for it: half as many rows where few images are in work, and more where
     many are. Which they are depends on the device, and is found out there, by :func:`has_same_bits`.
 
     Args:
         rows: The number of rows that decides about an image's bytes.
-        most_rows: Of the widest forward that may be wanted.
+        most_rows: Rows of the widest forward.
 
     Attributes:
         rows: As given.
@@ -33,7 +33,7 @@ class ExactWidths:
         self._known: dict[tuple[str, int], bool] = {}
 
     def of(self, name: str) -> list[int]:
-        """The widths that a call may have as far as is known, narrow ones first; none if it bears no company.
+        """The widths that a call may have as far as is known, narrow ones first; none if the call must run alone.
 
         Args:
             name: Of the call, see :func:`~deployments.engine.costs.name_of`.
@@ -43,15 +43,15 @@ class ExactWidths:
         return [rows for rows in self._candidates if self._known.get((name, rows), True)]
 
     def is_known(self, name: str, rows: int) -> bool:
-        """Whether :meth:`note` has been told of a call in forwards of so many rows."""
+        """Whether it was noted if a call may be in forwards of so many rows."""
         return (name, rows) in self._known
 
     def note(self, name: str, rows: int, *, may_be: bool) -> None:
-        """Take note of whether a call may be in forwards of so many rows."""
+        """Record whether a call may be in forwards of so many rows."""
         self._known[name, rows] = may_be
 
     def refuse(self, name: str) -> None:
-        """Have deterministic images go alone in calls of this name."""
+        """Run deterministic images alone in calls of this name."""
         self._known[name, self.rows] = False
 
 

@@ -1,4 +1,4 @@
-"""Runs a group's calls as one forward, and finds out beforehand what has to be known for that."""
+"""Runs a group's calls as one forward, after measuring what must be known for that."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Forwards:
     """Forwards of one model on one device.
 
     Attributes:
-        policy: Is told what forwards took, and which calls cannot share one.
+        policy: Records what forwards took, and which calls cannot share one.
         costs: Where measured costs are kept.
         groups: Runs calls together.
-        encodings: Encoded prompts.
-        loras: Switches the modules to what the calls of a group agree in.
-        statistics: Are kept up to date.
+        encodings: The cache of encoded prompts.
+        loras: Switches the modules to the LoRAs of a group.
+        statistics: Updated with each forward.
         device: On which the model is.
     """
 
@@ -44,11 +44,11 @@ class Forwards:
     device: torch.device
 
     def recall(self, call: Call, *, alone: bool) -> Any | None:
-        """The result of a text encoder's call that was made before, or None.
+        """The cached result of a text encoder's call, or None.
 
         Args:
             call: Any call.
-            alone: Whether only the result of a forward without company will do.
+            alone: Whether it must be the result of a forward of that call alone.
         """
         key = encoding_key(call, alone=alone)
         result = None if key is None else self.encodings.get(key)
@@ -75,7 +75,7 @@ class Forwards:
         return True
 
     def run(self, group: Group) -> list[Any]:
-        """Each image's result, in order. Images that ask a text encoder the same share its answer.
+        """Run a group and return each image's result, in order. Equal calls of a text encoder run once.
 
         Raises:
             Exception: Whatever the module raises.
@@ -127,7 +127,7 @@ class Forwards:
             return False
 
     def _synchronise(self) -> None:
-        """A GPU runs behind; without this, its time would be taken for that of whoever asks next."""
+        """A GPU runs behind; without this, its time would count for the next measurement."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 

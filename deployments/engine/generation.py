@@ -1,4 +1,4 @@
-"""One image in the making: a stock pipeline call that pauses at every shared module."""
+"""The generation of one image: a stock pipeline call that pauses at every shared module."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Picture = NDArray[np.float32]
 
 
 class Generation:
-    """An image that the engine is making.
+    """One image on its way through the engine.
 
     Attributes:
-        request: What was asked for.
+        request: What to make.
         future: Of the picture, of shape (height, width, 3), with values in 0..1.
         waiting_call: The module call at which it is paused, if it is.
-        arrival: When it came, in seconds of a clock that all images share.
+        arrival: When it was submitted, in seconds of a clock that all images share.
         steps_done: Denoising steps so far.
         passes: What it keeps of its passes through denoisers; the step caches write it.
-        pauses: Whether it may be paused at a call. A pipeline that changes the modules it shares may not.
+        pauses: Whether it pauses at calls. A pipeline that changes the shared modules while it runs must not.
     """
 
     def __init__(self, request: ImageRequest) -> None:
@@ -52,7 +52,7 @@ class Generation:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether somebody asked to cancel it."""
+        """Whether it was cancelled."""
         return self._cancelled
 
     @property
@@ -66,7 +66,7 @@ class Generation:
         return self.passes.skipped
 
     def cancel(self) -> None:
-        """Ask the engine to give it up before its next module call. Safe from any thread."""
+        """Cancel the image; the engine aborts it before its next module call. Safe from any thread."""
         self._cancelled = True
 
     def start(self, pipeline: DiffusionPipeline, colours: LatentColours | None = None) -> None:
@@ -98,7 +98,7 @@ class Generation:
             self._greenlet.switch(result)
 
     def note_step(self, step: int) -> None:
-        """Take note of the denoising steps done, and tell whoever watches the request."""
+        """Record the denoising steps done, and report them to the request's callback."""
         self.steps_done = step
         self.request.on_step(step)
 
@@ -112,7 +112,7 @@ class Generation:
 
 
 class _GenerationGreenlet(greenlet):
-    """Carries its generation, so that a gate can tell whose call it sees."""
+    """Carries its generation, so that a gate knows whose call it sees."""
 
     def __init__(self, generation: Generation, pipeline: DiffusionPipeline, colours: LatentColours | None) -> None:
         super().__init__()
@@ -159,16 +159,16 @@ def current_generation() -> Generation | None:
 def draw_image(
     pipeline: DiffusionPipeline, request: ImageRequest, on_step: Callable[[int], None] | None = None
 ) -> Picture:
-    """Run one stock pipeline call in a shell of its own, with the LoRAs that happen to be at work.
+    """Run one stock pipeline call in a shell of its own, with the LoRAs that are active.
 
     Args:
         pipeline: Its modules are shared; its schedulers are copied.
         request: What to draw.
-        on_step: Told the number of steps done, instead of the request's own watcher.
+        on_step: Called with the number of steps done, instead of the request's own watcher.
 
     Returns:
-        The picture, of shape (height, width, 3), with values in 0..1. What pipelines for other things make has another
-        shape: a video is of shape (frames, height, width, 3).
+        The picture, of shape (height, width, 3), with values in 0..1. Pipelines for other things return other shapes: a
+        video is of shape (frames, height, width, 3).
 
     Raises:
         UnsuitableRequestError: If the model's family cannot do what is asked.

@@ -1,4 +1,4 @@
-"""Which forward calls may run as one, how they are joined, and how the result is parted again.
+"""Decides which forward calls may run as one, joins them, and splits the result.
 
 Nothing here knows a model: what has one entry per row is read from the shapes. That reading can be wrong by chance, so
 a new kind of group is checked against its calls run alone before it is relied on (see ``checking.py``).
@@ -43,9 +43,9 @@ class Call:
         columns: The leaves that the marks stand for: tensors of shape (rows, ...), or lists of that length.
         rows: The batch size of this call.
         key: Calls with equal keys may run as one.
-        layout: The key less the values: calls of equal layout differ in numbers only, so that what one group of them
-            proved holds for the next.
-        loras: Names and scales of the LoRAs that the module shall be called with, besides those that always are on.
+        layout: The key without the values: calls of equal layout differ in numbers only, so that what was proved with
+            one group of them holds for the next.
+        loras: Names and scales of the active LoRAs, besides those that are always on.
         cached: What the image keeps of earlier calls, if it has a step cache.
     """
 
@@ -110,14 +110,14 @@ def run_together(calls: Sequence[Call], padded_rows: int | None = None) -> list[
 
     Args:
         calls: At least one.
-        padded_rows: The number of rows that the forward shall have: the first row is repeated until it has them, and
-            the results of the repetitions are dropped. Not fewer than the calls have.
+        padded_rows: The exact number of rows of the forward, at least those of the calls. The first row is repeated to
+            fill it up, and the results of the repetitions are dropped.
 
     Returns:
         Each call's own result, in order.
 
     Raises:
-        UngroupableError: If the result has a part that cannot be told apart by rows.
+        UngroupableError: If a part of the result cannot be split by rows.
     """
     if len(calls) == 1 and padded_rows is None:
         return [run_alone(calls[0])]
@@ -128,7 +128,7 @@ def run_together(calls: Sequence[Call], padded_rows: int | None = None) -> list[
 
 
 def run_rows(call: Call, rows: int) -> Any:
-    """Run a forward of so many rows: the first ones of a call, repeated where it has too few."""
+    """Run a forward of so many rows: the first rows of a call, repeated where it has too few."""
     return _run(call, [_pad(column[:rows], rows - len(column[:rows])) for column in call.columns])
 
 
@@ -246,7 +246,7 @@ def _pad(rows: Rows, padding: int) -> Rows:
 
 
 def _part(result: Any, rows: Sequence[int]) -> list[Any]:
-    """Part a result of ``sum(rows)`` rows into those of each call."""
+    """Split a result of ``sum(rows)`` rows into those of each call."""
     leaves, structure = flatten(
         result, is_leaf=lambda value: isinstance(value, list) and _has_entry_per_row(value, sum(rows))
     )
@@ -265,7 +265,7 @@ def _part_leaf(leaf: Any, rows: Sequence[int]) -> list[Any]:
 
 
 def _has_entry_per_row(result: Rows, rows: int) -> bool:
-    """Whether it is to be parted itself, and not each of its entries, of which it may have as many by chance."""
+    """Whether to split the result itself, and not each of its entries, of which it may have as many by chance."""
     if isinstance(result, torch.Tensor):
         return result.ndim > 0 and len(result) == rows
     if all(isinstance(entry, torch.Tensor) and entry.ndim > 1 and len(entry) == rows for entry in result):
@@ -274,7 +274,7 @@ def _has_entry_per_row(result: Rows, rows: int) -> bool:
 
 
 def _part_object(result: Any, rows: Sequence[int]) -> list[Any]:
-    """Part a distribution, a language model's cache, or another object that keeps its tensors as attributes."""
+    """Split a distribution, a language model's cache, or another object that keeps its tensors as attributes."""
     parts = [copy.deepcopy(result) if hasattr(result, "batch_select_indices") else copy.copy(result) for _ in rows]
     if hasattr(result, "batch_select_indices"):
         for part, (start, end) in zip(parts, pairwise(accumulate(rows, initial=0)), strict=True):

@@ -1,4 +1,4 @@
-"""How much earlier than it came an image counts as having come: the boost of the order γ-Boost."""
+"""Head starts: how much earlier an image counts as having arrived. They are the boost of the order γ-Boost."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class HeadStarts:
         self._sum_of_squares = 0.0
 
     def note(self, seconds: float) -> None:
-        """Take note of an image, by the seconds that it takes alone."""
+        """Record an image, by the seconds that it takes alone."""
         self._sum = _FORGETTING * self._sum + seconds
         self._sum_of_squares = _FORGETTING * self._sum_of_squares + seconds**2
 
     @property
     def usual_seconds(self) -> float:
-        """What an image takes alone that is at work at a random moment: longer ones are met more often; 0 at first."""
+        """Mean duration of the image in work at a random moment, when longer ones are met more often; 0 at first."""
         return self._sum_of_squares / self._sum if self._sum else 0.0
 
     def of(self, seconds_left: float) -> float:

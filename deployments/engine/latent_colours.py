@@ -1,4 +1,4 @@
-"""Small pictures of what an image is becoming: a linear map from latents to colours, which costs next to nothing."""
+"""Previews of unfinished images: a linear map from latents to colours, which costs next to nothing."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _RIDGE = 1e-3
 class LatentColours:
     """Colours for latents by least squares, from what a model's autoencoder makes of them.
 
-    It begins with random pictures that the autoencoder encodes, and goes on with every image that is made, which is
-    what later ones are most like. One pixel for each place of the latents: an autoencoder that shrinks eightfold gives
-    an eighth of the image's sides.
+    The fit begins with random pictures that the autoencoder encodes, and continues with every finished image, as later
+    images look most like those. A preview has one pixel for each place of the latents: with an autoencoder that shrinks
+    eightfold, an eighth of the image's sides.
 
     Args:
         latents: Of shape (places, channels).
@@ -39,7 +39,7 @@ class LatentColours:
 
     @classmethod
     def fitted_to(cls, pipeline: DiffusionPipeline) -> LatentColours | None:
-        """Begin with a pipeline's autoencoder; None where it has none for plain pictures."""
+        """Fit the colours to a pipeline's autoencoder; None where it has none for plain pictures."""
         try:
             return cls(*_encode_samples(pipeline.components["vae"]))
         except Exception as error:
@@ -47,10 +47,10 @@ class LatentColours:
             return None
 
     def learn(self, pipeline: DiffusionPipeline, latents: torch.Tensor, picture: NDArray[np.float32]) -> None:
-        """Take an image that was made into account.
+        """Update the fit with a finished image.
 
         Args:
-            pipeline: That made it.
+            pipeline: The pipeline that made it.
             latents: Its last ones, as :meth:`preview` takes them.
             picture: Of shape (height, width, 3), in 0..1.
         """

@@ -1,4 +1,4 @@
-"""Which of a pipeline's LoRAs are at work: for each image those it asks for, over the same weights."""
+"""Activates the LoRAs that an image asks for, over weights that all images share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LoraSet = tuple[tuple[str, float], ...]
 
 
 def lora_set(loras: Iterable[LoraChoice]) -> LoraSet:
-    """LoRAs in a form that is equal for all who ask for the same; a scale of 0 is none.
+    """LoRAs in a form that is equal for equal requests; a scale of 0 is none.
 
     Args:
         loras: In any order.
@@ -25,7 +25,7 @@ def lora_set(loras: Iterable[LoraChoice]) -> LoraSet:
 
 
 class LoraSets:
-    """Switches a pipeline's modules from one set of LoRAs to another; those that are always on stay so.
+    """Switches a pipeline's modules from one set of LoRAs to another; those that are always on stay active.
 
     Args:
         components: The pipeline's, by name, with all LoRAs loaded.
@@ -50,7 +50,7 @@ class LoraSets:
         return tuple((name, scale) for name, scale in loras if _adapter(name) in known)
 
     def activate(self, module: Any, loras: LoraSet) -> None:
-        """Let the next forward of a module be with these LoRAs. Does nothing where the last one was.
+        """Activate these LoRAs for the next forward of a module. Does nothing where they are active.
 
         Args:
             module: Of the pipeline.

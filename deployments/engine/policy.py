@@ -1,4 +1,4 @@
-"""Who is served by the next forward: the order among images, and how many of them share it."""
+"""Chooses the images of the next forward: their order, and how many of them share it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from deployments.engine.head_starts import HeadStarts
 from deployments.engine.stages import Stage, stage_of
 
 SMALL = 0.1
-"""The share of an image's size up to which another is so small that it may go first whenever it comes."""
+"""An image whose steps left take at most this share of another one's size may go before it at any time."""
 MOST_LOST = 0.5
-"""The share of its own size that an image loses to small ones at most."""
+"""The largest share of its own size that an image loses to small ones."""
 CLASS_HEAD_START_SECONDS = 3600.0
-"""How much earlier a class of priority counts as having come than the one below it."""
+"""The head start of a class of priority over the class below it."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Standing:
 
 
 class Policy:
-    """First come, first served, with head starts for short images; an image that agrees with nobody blocks none.
+    """First come, first served, with head starts for short images; an image that can share no forward blocks none.
 
-    What is left of an image decides about its head start (:class:`HeadStarts`), so the nearly done are finished, the
-    short overtake the long that came shortly before, and who has waited for long is overtaken no more: there is no
-    starving, and no longer tail. A class of priority is a head start as well. Besides, an image may go before one
-    that is ten times its size however long that has waited, as a few steps among many are: a crowd of long ones would
-    hold it up for many times what it takes. Nobody loses more than half of its own time to such.
+    The steps left of an image decide its head start (:class:`HeadStarts`): nearly finished images finish, short ones
+    overtake long ones that came shortly before, and an image that has waited long is no longer overtaken. So no image
+    starves, and the tail of waiting times gets no longer. A class of priority is a head start as well. Besides, a small
+    image may go before one of ten times its size, however long that one has waited: a crowd of long images would hold
+    it up for many times its own duration. No image loses more than half of its own duration to small ones.
 
     Encoding and decoding happen between denoising forwards, and may together take as long as one of those, so that an
     image that runs is never held up by more than a step.
@@ -68,7 +68,7 @@ class Policy:
     Args:
         costs: What forwards take.
         groups: Which calls may share a forward, as far as has been tried.
-        max_batch: Images that share a forward at most. Those without guidance, which have half the rows where others
+        max_batch: Most images that share a forward. Those without guidance, which have half the rows where others
             have guidance, count half.
         exact_rows: Rows of the denoising forwards that decide about a deterministic image's bytes.
 
@@ -98,7 +98,7 @@ class Policy:
         return self._standings.setdefault(generation, Standing())
 
     def choose(self, waiting: Sequence[Generation]) -> Group | None:
-        """The next forward, or None if nobody waits.
+        """Choose the next forward; None if no image waits.
 
         Args:
             waiting: Images with a waiting call.
@@ -110,11 +110,11 @@ class Policy:
         return self._group(self._in_order(denoising)) if denoising else None
 
     def note_lost(self, group: Group, waiting: Sequence[Generation]) -> None:
-        """Take note of a denoising forward that small images had before the one whose turn it was.
+        """Record what a denoising forward of small images cost the image whose turn it was.
 
         Args:
-            group: That is served.
-            waiting: As they were given to :meth:`choose`.
+            group: The images of the forward.
+            waiting: As given to :meth:`choose`.
         """
         if _stage(group.generations[0]) is not Stage.DENOISING:
             return
@@ -123,7 +123,7 @@ class Policy:
             self.standing_of(first).lost += self._step_seconds_of(group.generations[0])
 
     def note(self, calls: Sequence[Call], padded_rows: int | None, seconds: float) -> None:
-        """Take note of a forward that ran, and of what it cost."""
+        """Record a forward that ran, and its seconds."""
         self._costs.note(name_of(calls[0]), padded_rows or sum(call.rows for call in calls), seconds)
         if stage_of(calls[0].target) is Stage.DENOISING:
             self._step_seconds = seconds
@@ -138,7 +138,7 @@ class Policy:
         return self._group(sorted(chosen, key=self._counted_arrival)) if chosen else None
 
     def _in_order(self, denoising: Sequence[Generation]) -> list[Generation]:
-        """Small ones, if they may go before the one whose turn it is, and then everybody by turn."""
+        """Small images first, if they may go before the one whose turn it is; then all by turn."""
         for generation in denoising:
             standing = self.standing_of(generation)
             if not standing.size:
@@ -156,7 +156,7 @@ class Policy:
         return [*sorted(small, key=self._seconds_left), *(each for each in by_turn if each not in small)]
 
     def _counted_arrival(self, generation: Generation) -> float:
-        """When it counts as having come; the lowest goes first."""
+        """Its arrival less its head start; the lowest goes first."""
         head_start = self.head_starts.of(self._seconds_left(generation))
         head_start += CLASS_HEAD_START_SECONDS * generation.request.priority
         return generation.arrival - head_start
@@ -165,7 +165,7 @@ class Policy:
         return generation.steps_left * self._step_seconds_of(generation)
 
     def _step_seconds_of(self, generation: Generation) -> float:
-        """What a step of it takes alone, as far as is known."""
+        """Seconds of one of its steps alone, as far as is known."""
         if _stage(generation) is not Stage.DENOISING:
             return self._step_seconds
         return self._costs.expected(_name(generation), _rows(generation)) or self._step_seconds or 1.0
@@ -216,7 +216,7 @@ class Policy:
 
 
 def _fill(ranked: list[Generation], most_rows: int) -> list[Generation]:
-    """The first in any case, and others in their order as long as they fit."""
+    """The first image in any case, and others in their order as long as they fit."""
     chosen, rows = [ranked[0]], _rows(ranked[0])
     for generation in ranked[1:]:
         if rows + _rows(generation) <= most_rows:

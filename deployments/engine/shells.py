@@ -71,8 +71,8 @@ def call_arguments(pipeline: DiffusionPipeline, request: ImageRequest, on_step: 
 def changes_modules(pipeline: DiffusionPipeline) -> bool:
     """Whether a pipeline gives the shared modules other attention processors while it runs.
 
-    Perturbed-attention guidance and its like do, and put the old ones back at the end. In between, nobody else may
-    use the modules.
+    Perturbed-attention guidance and its like do, and put the old ones back at the end. In between, no other image
+    may use the modules.
     """
     call = inspect.unwrap(type(pipeline).__call__)
     return "set_attn_processor" in call.__code__.co_names

@@ -1,4 +1,4 @@
-"""What an engine has done so far, in numbers."""
+"""Counters of what an engine has done."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from deployments.engine.stages import Stage, stage_of
 
 @dataclass
 class EngineStatistics:
-    """Counters that only rise, but for those of the present.
+    """Counters that only rise, except for ``images``.
 
     Attributes:
         forwards: How many forwards ran, by module class and by the number of images that shared one.
         forward_seconds: Time inside forwards, measuring ones included.
-        busy_seconds: Time with at least one image in the making.
+        busy_seconds: Time with at least one image in work.
         step_seconds: Time inside denoising forwards.
         steps: Denoising forwards.
         rows: Rows of all denoising forwards, padding not counted.
-        padded_rows: Rows that were computed only to keep a forward's width.
-        cached_encodings: Encoder calls that were answered from memory.
-        images: Images in the making right now.
+        padded_rows: Rows that were computed only to fill up a forward to an exact width.
+        cached_encodings: Encoder calls that were answered from the cache.
+        images: Images in work right now.
     """
 
     forwards: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -54,7 +54,7 @@ class EngineStatistics:
 
     @property
     def grouped_share(self) -> float:
-        """The share of module calls that ran in company, in 0..1."""
+        """The share of module calls that shared a forward, in 0..1."""
         calls = sum(width * count for (_, width), count in self.forwards.items())
         alone = sum(count for (_, width), count in self.forwards.items() if width == 1)
         return 1 - alone / calls if calls else 0.0

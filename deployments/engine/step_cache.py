@@ -1,11 +1,11 @@
-"""Skips most of a denoiser where a step would hardly differ from the one before: a cache for every image by itself.
+"""Skips most of a denoiser where a step would hardly differ from the one before; each image has its own cache.
 
 Of a transformer, the first block always runs. Where what it adds has changed little since the last full step, the other
 blocks are skipped and add what they added then (first-block cache, as in
 https://github.com/chengzeyi/ParaAttention). Of a U-Net, the outermost level always runs, and the features of the inner
 ones are those of the last full step (DeepCache, https://arxiv.org/abs/2312.00858).
 
-Every image decides for itself and keeps its own memory, so that its steps are the same alone and in company; of a
+Each image decides for itself and keeps its own memory, so that its steps do not depend on the other images. In a
 forward that several images share, the inner blocks compute only the rows that need them.
 """
 
@@ -46,7 +46,7 @@ class CachedPass:
     skipped: int = 0
 
     def decide(self, change: torch.Tensor) -> bool:
-        """Whether the inner blocks must run; to be asked once a step.
+        """Decide whether the inner blocks must run; call it once a step.
 
         Args:
             change: What the outermost block gave for the image's rows.
@@ -102,7 +102,7 @@ class Passenger:
     Attributes:
         rows: How many they are.
         cached: What the image keeps; None for an image without a cache.
-        is_padding: Whether nobody wants the rows' result.
+        is_padding: Whether the rows only fill up the forward.
     """
 
     rows: int
@@ -111,7 +111,7 @@ class Passenger:
 
 
 class StepCache:
-    """The cache of one denoiser. Without passengers its forwards are what they always were.
+    """The cache of one denoiser. Without passengers its forwards are unchanged.
 
     Args:
         denoiser: A U-Net, or a transformer whose blocks diffusers knows; its blocks get new forwards.
@@ -199,7 +199,7 @@ class _Trip:
         return all(self._computes) or (self._fixed_width and not self.nobody_computes)
 
     def start(self, change: torch.Tensor, result: Any) -> None:
-        """Let everybody decide."""
+        """Decide for each image whether the inner blocks run."""
         parts = torch.split(change, [passenger.rows for passenger in self._passengers])
         self._computes = [
             not passenger.is_padding and (passenger.cached is None or passenger.cached.decide(part))
@@ -211,7 +211,7 @@ class _Trip:
         self.form = tuple(leaf.shape[1:] if isinstance(leaf, torch.Tensor) else None for leaf in self._start)
 
     def end(self, result: Any, *, adds: bool) -> Any:
-        """Put in what the skipped rows had at their last full step, and keep what the others have now."""
+        """Fill in the skipped rows from their last full step, and keep what the computed ones have now."""
         leaves, structure = flatten(map_tensors(torch.clone, result))
         start = self._start if adds else [None] * len(leaves)
         first = 0

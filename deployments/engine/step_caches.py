@@ -1,4 +1,4 @@
-"""The step caches of a pipeline's denoisers, and who is carried in which forward."""
+"""The step caches of a pipeline's denoisers, and which images each forward carries."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class LoadedModel:
         """Read the pipeline and collect the facts about it.
 
         Args:
-            is_parked: Whether the weights stay in main memory, from which somebody else brings them to the device.
+            is_parked: Whether the weights stay in main memory, from where the pool copies them to the device.
 
         Raises:
             ModelLoadError: It cannot be read.
@@ -86,7 +86,7 @@ class LoadedModel:
         """Start the engine of a pipeline that was read.
 
         Raises:
-            ModelLoadError: It shall have a step cache, and cannot.
+            ModelLoadError: The catalog asks for a step cache, and the pipeline cannot have one.
         """
         device = f"{device_name(execution_device(pipeline))}, torch {torch.__version__}"
         self.engine = Engine(

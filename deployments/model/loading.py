@@ -1,4 +1,4 @@
-"""From a model's catalog entry to its pipeline: the catalog's words in the engine's."""
+"""Loads the pipeline of a catalog entry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_model(entry: ModelEntry, environ: Mapping[str, str], *, is_parked: bool
     Args:
         entry: What the catalog says of it.
         environ: The environment, for the token of the hub.
-        is_parked: Whether its weights stay in main memory, from which somebody else brings them to the device.
+        is_parked: Whether its weights stay in main memory, from where the pool copies them to the device.
 
     Raises:
         ModelLoadError: If it cannot be loaded, with the reason in one line.
@@ -49,7 +49,7 @@ def device_of(entry: ModelEntry) -> str:
 
 
 def weights_of(entry: ModelEntry) -> str:
-    """What tells these weights from others: a hash of local files, else the repository and its revision.
+    """Identify a model's weights: by a hash of local files, else by the repository and its revision.
 
     Where the entry changes what is computed with them, by a LoRA or quantization, say, a digest of that follows.
     """
@@ -59,12 +59,12 @@ def weights_of(entry: ModelEntry) -> str:
 
 
 def lora_weights_of(entry: ModelEntry) -> dict[str, str]:
-    """What tells the weights of each LoRA from others that a request may choose, by name; as :func:`weights_of`."""
+    """Identify the weights of each LoRA that a request may choose, by name; as :func:`weights_of`."""
     return {name: _weights_name(lora.source, lora.repo, lora.revision) for name, lora in entry.request_loras.items()}
 
 
 def controlnet_weights_of(entry: ModelEntry) -> str | None:
-    """What tells the weights of a model's ControlNet from others, if it has one; as :func:`weights_of`."""
+    """Identify the weights of a model's ControlNet, if it has one; as :func:`weights_of`."""
     found = entry.controlnet
     return None if found is None else _weights_name(found.source, found.repo, found.revision)
 
@@ -76,10 +76,10 @@ def _weights_name(source: str, location: str, revision: str | None) -> str:
 
 
 def _check_tasks(entry: ModelEntry, loaded: type[DiffusionPipeline]) -> None:
-    """What the catalog promises of a model, its family must be able to do.
+    """Check that a model's family can do the tasks that the catalog promises.
 
     Raises:
-        ModelLoadError: It is not.
+        ModelLoadError: It cannot.
     """
     for name, tasks, with_controlnet in (
         ("tasks", entry.tasks or (), False),

@@ -30,7 +30,7 @@ class ModelFacts:
     """What the metadata of each image says of its model.
 
     Attributes:
-        weights: What tells the model's weights from others.
+        weights: Identifies the model's weights.
         lora_weights: The same of each LoRA that a request may choose, by name.
         controlnet_weights: The same of the ControlNet; None where there is none.
         sampler: Class name of the pipeline's own scheduler; None where there is none.

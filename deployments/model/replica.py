@@ -65,7 +65,7 @@ class ModelReplica:
         use_live_log_level(self._settings.logging, user_config)
 
     async def describe(self) -> dict[str, Any]:
-        """What the replica has done so far."""
+        """What the replica's engine has done."""
         return self._model.loaded.describe()
 
     def check_health(self) -> None:
@@ -79,7 +79,7 @@ class ModelReplica:
 async def announce_forever(
     tracker: JobTracker, model_id: str, fingerprint: str, load_failure: str, every_seconds: float = ANNOUNCE_SECONDS
 ) -> None:
-    """Tell the tracker again and again how loading went: it keeps that in memory, and forgets who is silent.
+    """Announce a model's state to the tracker at intervals, which keeps it in memory and forgets silent replicas.
 
     Args:
         tracker: The job tracker.
@@ -97,7 +97,7 @@ async def announce_forever(
 async def announced_load(
     tracker: JobTracker, model_id: str, every_seconds: float = ANNOUNCE_SECONDS
 ) -> AsyncIterator[None]:
-    """Tell the tracker for how long a model is being loaded, as long as the block runs, and then how long it took.
+    """Report to the tracker while the block loads a model, and at its end how long that took.
 
     Args:
         tracker: The job tracker.
@@ -107,24 +107,24 @@ async def announced_load(
     replica = str(uuid4())
     began = time.monotonic()
 
-    async def tell(*, is_over: bool) -> None:
+    async def report(*, is_over: bool) -> None:
         try:
             await tracker.announce_load(model_id, replica, time.monotonic() - began, is_over=is_over)
         except Exception:
             logger.warning("The tracker was not told that %s is being loaded", model_id, exc_info=True)
 
-    async def tell_forever() -> None:
+    async def report_forever() -> None:
         while True:
-            await tell(is_over=False)
+            await report(is_over=False)
             await asyncio.sleep(every_seconds)
 
-    telling = asyncio.create_task(tell_forever())
+    reporting = asyncio.create_task(report_forever())
     try:
         yield
     finally:
-        telling.cancel()
-        await asyncio.wait([telling])
-    await tell(is_over=True)
+        reporting.cancel()
+        await asyncio.wait([reporting])
+    await report(is_over=True)
 
 
 def _load(model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTracker) -> ImageModel:

@@ -1,4 +1,4 @@
-"""From a picture to what storage keeps of it: the image file and its thumbnails."""
+"""Encodes a picture and its thumbnails, and writes them to storage."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class PipelineSource:
 
     @property
     def name(self) -> str:
-        """What it is called where its place on the server is nobody's business."""
+        """Its name for messages to clients, without its path on the server."""
         return Path(self.location).name if self.is_local else self.location
 
 

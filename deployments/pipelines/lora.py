@@ -1,4 +1,4 @@
-"""LoRAs: small sets of weights that are laid over a model's own."""
+"""LoRAs: small sets of weights that are added to a model's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LoraWeights:
         is_local: Whether ``location`` is a path; then nothing is downloaded.
         weight_name: The file, where ``location`` is a hub id or a folder.
         revision: Branch, tag or commit on the hub.
-        scale: How strongly it works.
+        scale: Factor of its weights.
     """
 
     location: str
@@ -36,7 +36,7 @@ class LoraWeights:
 
     @property
     def name(self) -> str:
-        """What it is called where its place on the server is nobody's business."""
+        """Its name for messages to clients, without its path on the server."""
         return Path(self.location).name if self.is_local else self.location
 
 
@@ -46,7 +46,7 @@ def add_loras(
     token: str | None = None,
     request_loras: Mapping[str, LoraWeights] | None = None,
 ) -> None:
-    """Lay LoRAs over a pipeline's weights, all at work at once, and others beside them that are off.
+    """Add LoRAs to a pipeline's weights: some that are all active, and others that are off.
 
     Args:
         pipeline: Its denoiser, and where a LoRA has weights for them its text encoders, are changed.
@@ -67,7 +67,7 @@ def add_loras(
         _add(pipeline, name, lora, token)
     for component, known in pipeline.get_list_adapters().items():
         active = {name: lora.scale for name, lora in chosen.items() if name in known}
-        # The pipeline's own set_adapters cannot be told that none shall be at work.
+        # The pipeline's own set_adapters cannot deactivate all of them.
         set_weights_and_activate_adapters(getattr(pipeline, component), list(active), list(active.values()))
 
 

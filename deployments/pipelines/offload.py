@@ -1,4 +1,4 @@
-"""Where a pipeline's weights wait: on the device that computes, or in main memory until they are used."""
+"""Offloads a pipeline's weights: keeps them on the device, or in main memory until they are used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deployments.pipelines.exceptions import ModelLoadError
 
 
 def place_pipeline(pipeline: DiffusionPipeline, offload: str, device: str) -> None:
-    """Put a pipeline's modules where they wait for their calls.
+    """Put a pipeline's modules on the device, or offload them.
 
     Args:
         pipeline: On the CPU.

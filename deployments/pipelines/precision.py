@@ -11,10 +11,10 @@ from diffusers import DiffusionPipeline
 
 
 def keep_autoencoder_precise(pipeline: DiffusionPipeline) -> None:
-    """Move a float16 autoencoder that overflows, such as SDXL's, to float32 once and for all.
+    """Convert a float16 autoencoder that overflows, such as SDXL's, to float32 once.
 
-    Its pipelines move it there and back around each decode. It is shared by all images, so one would move it under
-    another's feet.
+    Its pipelines convert it there and back around each decode. All images share it, so one image would convert it while
+    another one uses it.
 
     Args:
         pipeline: As it was loaded; others are left as they are.

@@ -1,4 +1,4 @@
-"""Weights in fewer bits: quantized as they are read, or read from a GGUF file."""
+"""Weights in fewer bits: quantized while they are read, or read from a GGUF file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def denoiser_names(components: Iterable[str]) -> list[str]:
 def quantization_arguments(
     quantization: WeightQuantization, index: Mapping[str, Any], config: str, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """What a pipeline's ``from_pretrained`` is given beside everything else.
+    """The arguments of a pipeline's ``from_pretrained`` that quantize it.
 
     Args:
         quantization: What is asked for.

@@ -1,4 +1,4 @@
-"""What is switched on in a loaded pipeline: sampler, LoRAs, attention kernels, and ways to need less memory or time."""
+"""Tunes a loaded pipeline: sampler, LoRAs, attention kernels, and ways to need less memory or time."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Tuning:
 
 
 def tune_pipeline(pipeline: DiffusionPipeline, tuning: Tuning, device: str, token: str | None = None) -> None:
-    """Switch on what is asked for, and put the pipeline where it computes.
+    """Apply the tuning, and put the pipeline on its device.
 
     All of it must be done before an engine puts its gates in front of the modules: what diffusers hooks into a module
     then lies behind the gate, and sees the joined calls.
@@ -88,7 +88,7 @@ def tune_pipeline(pipeline: DiffusionPipeline, tuning: Tuning, device: str, toke
 
 
 def remove_safety_checker(pipeline: DiffusionPipeline) -> None:
-    """Let a pipeline draw without its safety checker; one that has none stays as it is."""
+    """Remove a pipeline's safety checker, if it has one."""
     if getattr(pipeline, "safety_checker", None) is not None:
         pipeline.safety_checker = None
         if "requires_safety_checker" in pipeline.config:
@@ -96,7 +96,7 @@ def remove_safety_checker(pipeline: DiffusionPipeline) -> None:
 
 
 def choose_scheduler(pipeline: DiffusionPipeline, name: str, config: Mapping[str, Any]) -> None:
-    """Give a pipeline another sampler, with the config of its own but for what is given.
+    """Replace a pipeline's sampler, with the config of its own except for what is given.
 
     Args:
         pipeline: Its scheduler is replaced.

@@ -1,4 +1,4 @@
-"""A pipeline's weights as a whole: in main memory all the time, and on the device while they are needed."""
+"""A pipeline's weights as a whole: always in main memory, and on the device while they are needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 class Weights:
-    """Brings the weights of a pipeline to its device and takes them away again.
+    """Copies the weights of a pipeline to its device and frees the copy again.
 
     Making images does not change them, so what is in main memory stays there, and taking them from the device only
     frees the copy: that costs no time. Where weights are tensors of tensors, as those of torchao are, torch itself
@@ -62,7 +62,7 @@ class Weights:
 
 
 def free_memory() -> int | None:
-    """Bytes of the GPU that nobody has taken; None where there is no GPU."""
+    """Free bytes of the GPU; None where there is no GPU."""
     return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
 
 

@@ -1,4 +1,4 @@
-"""A pool of models on one device: whoever needs one waits until it is there."""
+"""A pool of models on one device: each job waits until its model is there."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Movable(Protocol):
         """Take the weights out of main memory too."""
 
     def give_up(self, reason: str) -> None:
-        """Be unavailable from now on, with nothing in any memory."""
+        """Free all memory, and be unavailable from now on."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class Moved:
 
 
 class ModelPool:
-    """Moves models so that each job gets its own, one move after another and never one that is in use.
+    """Moves models so that each job gets its own: one move at a time, and never a model that is in use.
 
     Args:
         name: The pool's name in the catalog.
         models: The models, by id.
         residency: Decides who is on the device; it belongs to the pool from now on.
-        on_moved: Told of each move.
-        around: What is entered for as long as a move takes.
+        on_moved: Called after each move.
+        around: A context manager that is entered while a move is made.
     """
 
     def __init__(
@@ -115,12 +115,12 @@ class ModelPool:
             raise
 
     def leave(self, model_id: str) -> None:
-        """Say that a job is done with its model."""
+        """Note that a job no longer uses its model."""
         self._residency.leave(model_id)
         self._look()
 
     def _look(self) -> None:
-        """Do what can be done now: let jobs begin, and move a model."""
+        """Admit the jobs whose models are there, and begin the next move."""
         for ticket in self._residency.admit():
             self._admitted.pop(ticket).set()
         move = self._residency.next_move()  # none while one is made

@@ -94,7 +94,7 @@ class PoolReplica:
         use_live_log_level(self._settings.logging, user_config)
 
     async def describe(self) -> dict[str, Any]:
-        """Where the replica's models are, and what each has done so far."""
+        """Where the replica's models are, and what each of their engines has done."""
         return {
             model_id: {"place": self._residency.tenants[model_id].place.value, **parked.model.loaded.describe()}
             for model_id, parked in self._models.items()
@@ -125,7 +125,7 @@ class PoolReplica:
             self._pool.leave(model_id)
 
     def _announced(self, move: Move) -> AbstractAsyncContextManager[None]:
-        """Says that a model is loaded, as long as it is."""
+        """Announce the load of a model while it lasts."""
         return announced_load(self._tracker, move.model_id) if move.kind is MoveKind.LOAD else nullcontext()
 
     def _note(self, moved: Moved) -> None:
@@ -145,7 +145,7 @@ class PoolReplica:
             metrics.POOL_SWAP_SECONDS.observe(moved.seconds, pool=self._name, model=model_id)
 
     def _introduce(self, model_id: str, failure: str) -> None:
-        """From now on measure a model, and announce it as loaded or unavailable."""
+        """Begin to measure a model, and to announce it as loaded or unavailable."""
         self._forget(model_id)
         self._meters[model_id] = ReplicaMeter(model_id, self._load_seconds.get(model_id, 0.0), is_available=not failure)
         self._announcing[model_id] = asyncio.create_task(

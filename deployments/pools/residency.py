@@ -1,4 +1,4 @@
-"""Who is on the device: which model of a pool comes in next, and which leaves for it.
+"""Residency: which model of a pool comes to the device next, and which one leaves for it.
 
 Models come in by the age of their oldest waiting job, so each has its turn; the least recently used leaves, and none
 while one of its jobs is at work. All of it is bookkeeping: :mod:`deployments.pools.pool` does what is decided here.
@@ -23,7 +23,7 @@ class Place(StrEnum):
 
 
 class MoveKind(StrEnum):
-    """What is done to a model's weights."""
+    """What a move does with a model's weights."""
 
     LOAD = "load"
     BRING_IN = "bring_in"
@@ -41,7 +41,7 @@ _PLACE_AFTER = {
 
 @dataclass(frozen=True)
 class Move:
-    """What is to be done next, and to which model."""
+    """The next move, and its model."""
 
     kind: MoveKind
     model_id: str
@@ -49,7 +49,7 @@ class Move:
 
 @dataclass(eq=False)
 class Ticket:
-    """A job that wants its model, or has it.
+    """A job that waits for its model, or uses it.
 
     Attributes:
         model_id: Its model.
@@ -68,9 +68,9 @@ class Tenant:
         place: Where its weights are.
         size: Of its weights, in bytes; 0 until it was loaded once.
         waiting: Jobs that wait for it, the oldest first.
-        at_work: Jobs that have it.
+        at_work: Jobs that use it.
         brought_in: When it was brought onto the device.
-        last_used: When a job last had it.
+        last_used: When a job last used it.
     """
 
     place: Place = Place.UNLOADED
@@ -82,7 +82,7 @@ class Tenant:
 
     @property
     def has_work(self) -> bool:
-        """Whether any job waits for it or has it."""
+        """Whether any job waits for it or uses it."""
         return bool(self.waiting or self.at_work)
 
 
@@ -130,7 +130,7 @@ class Residency:
         return ticket
 
     def give_up(self, ticket: Ticket) -> None:
-        """Take a job out that still waits."""
+        """Remove a job that still waits."""
         self.tenants[ticket.model_id].waiting.remove(ticket)
 
     def leave(self, model_id: str) -> None:
@@ -140,9 +140,9 @@ class Residency:
         tenant.last_used = self._clock()
 
     def admit(self) -> list[Ticket]:
-        """The jobs that have their model from now on: those of models on the device that need not make way.
+        """Admit jobs to their models, and return them: those of models on the device that need not make way.
 
-        Those of a model that failed are among them, as they need not wait to be told so.
+        Those of a model that failed are among them, as they need not wait for their error.
         """
         admitted: list[Ticket] = []
         barred = self._barred()
@@ -155,7 +155,7 @@ class Residency:
         return admitted
 
     def next_move(self) -> Move | None:
-        """What is to be done now; None while something is being done, or where there is nothing to do.
+        """Choose the next move; None while one is under way, or where there is nothing to do.
 
         That changes when a job comes or goes or a move is done, and never by time alone.
         """
@@ -179,7 +179,7 @@ class Residency:
             tenant.brought_in = tenant.last_used = self._clock()
 
     def note_no_room(self, move: Move) -> bool:
-        """Note that a model could not be brought in beside those on the device: so much does not fit any more.
+        """Note that a model could not be brought in beside those on the device: so much does not fit.
 
         Returns:
             Whether there are any that can make room for it.
