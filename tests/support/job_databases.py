@@ -66,7 +66,8 @@ class SqliteFiles(JobDatabases):
 
 class PostgresqlDatabases(JobDatabases):
     kind = "postgresql"
-    # Emptying a database is quicker than creating one: by the server's port, those with the newest schema and no jobs.
+    # By the server's port: one with the newest schema, to be copied; and copies without jobs, as emptying one is quicker.
+    _newest: ClassVar[dict[int, str]] = {}
     _clean: ClassVar[defaultdict[int, list[str]]] = defaultdict(list)
 
     def __init__(self, server: PostgresqlServer) -> None:
@@ -79,11 +80,12 @@ class PostgresqlDatabases(JobDatabases):
         return self._server.url(self._made[-1])
 
     def create(self) -> str:
-        clean = self._clean[self._server.port]
-        if not clean:
-            clean.append(self._server.create_database())
-            _migrate(self._server.url(clean[-1]))
-        self._lent.append(clean.pop())
+        port = self._server.port
+        if port not in self._newest:
+            self._newest[port] = self._server.create_database()
+            _migrate(self._server.url(self._newest[port]))
+        clean = self._clean[port]
+        self._lent.append(clean.pop() if clean else self._server.create_database(self._newest[port]))
         return self._server.url(self._lent[-1])
 
     def execute(self, url: str, statement: str) -> str:

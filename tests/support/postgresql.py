@@ -73,10 +73,10 @@ class PostgresqlServer:
         """The job store's URL of a database."""
         return f"postgresql+asyncpg://{user}@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self) -> str:
-        """Create an empty database and return its name."""
+    def create_database(self, template: str = "template1") -> str:
+        """Create a copy of a database to which nobody is connected, an empty one by default, and return its name."""
         name = f"jobs_{uuid4().hex}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
     def drop_database(self, name: str) -> None:
