@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import false, update
@@ -19,11 +19,6 @@ from deployments.jobs.transaction.operations import Access, access_of, parts_of,
 from deployments.jobs.transaction.transaction import Transaction
 
 Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """Return the time, aware and in UTC."""
-    return datetime.now(UTC)
 
 
 class JobStore(StoreParts):

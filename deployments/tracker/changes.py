@@ -1,4 +1,4 @@
-"""What changed lately: numbers for changes of jobs, in memory, for those who follow them."""
+"""The newest changes of jobs, numbered, in memory, for those who follow jobs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ChangeLog:
     A cursor is a number, and the random id of this log's life: the numbers of an earlier life mean nothing here.
 
     Args:
-        most_jobs: Jobs to remember; who asks from before the first of them is told of a gap.
+        most_jobs: Jobs to remember; a cursor older than the first of them gives a gap.
     """
 
     def __init__(self, most_jobs: int = MOST_JOBS) -> None:
@@ -50,7 +50,7 @@ class ChangeLog:
             _, self._forgotten = self._newest.popitem(last=False)
 
     def since(self, cursor: str | None) -> Changes:
-        """Return what changed after a cursor; None, or one of another life, is told of a gap."""
+        """Return what changed after a cursor; None, or a cursor of another life, gives a gap."""
         life, _, number = (cursor or "").partition(":")
         now = f"{self._life}:{self._number}"
         if life != self._life or int(number) < self._forgotten:

@@ -17,7 +17,7 @@ WAIT_WHILE_BUSY_SECONDS = 0.05
 
 
 class DeadlineTimer:
-    """Calls :meth:`Deadlines.settle` when something is due.
+    """Calls :meth:`Deadlines.settle` when a deadline has come.
 
     Args:
         store: The store, open.

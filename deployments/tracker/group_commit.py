@@ -1,4 +1,4 @@
-"""Does for many callers at once what costs about the same for one as for many."""
+"""Group commit: the work of many callers in one transaction."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Answer = TypeVar("Answer")
 
 
 class GroupCommit(Generic[Item, Answer]):
-    """What comes while a round of work is under way goes together in the next one: the "group commit" of databases.
+    """Items that come while a round of work is under way go together in the next one: the "group commit" of databases.
 
     So a busy service does several times as much, and an idle one waits for nothing.
 
     Args:
-        work: Does one round: returns an answer for each item, in their order, or raises, which all of them are told.
+        work: Does one round: returns an answer for each item, in their order, or raises the error that all of them get.
         most_together: Items of a round.
         apart: Errors that are a single item's: a round that raises one is done again, each item alone.
     """
@@ -36,7 +36,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._rounds: asyncio.Task[None] | None = None
 
     async def do(self, item: Item) -> Answer:
-        """Have an item done, and return its answer."""
+        """Do an item, together with others, and return its answer."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
         if self._rounds is None:
@@ -53,7 +53,7 @@ class GroupCommit(Generic[Item, Answer]):
             self._rounds = None
 
     async def _round(self, together: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
-        # Whoever was cancelled while it waited is told nothing.
+        # A caller that was cancelled while it waited gets no answer.
         try:
             answers = await self._work([item for item, _ in together])
         except Exception as error:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from deployments.background import repeat_forever
+from deployments.clock import utc_now
 from deployments.jobs.database.database import REFUSED_ROWS
 from deployments.jobs.parts import OpenParts
 from deployments.jobs.queue.attempts import Completion
@@ -29,7 +30,7 @@ from deployments.jobs.records.jobs import (
     NewImage,
     ProgressReport,
 )
-from deployments.jobs.store import Clock, JobStore, utc_now
+from deployments.jobs.store import Clock, JobStore
 from deployments.jobs.transaction.backoff import Backoff
 from deployments.jobs.transaction.ledger import Moves
 from deployments.jobs.transaction.operations import parts_of, set_parts

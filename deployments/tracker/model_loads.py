@@ -1,4 +1,4 @@
-"""How long models take to load, and how far those are that are being loaded."""
+"""How long models take to load, and how far the loads under way are."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _REMEMBERED_LOADS = 5
 
 
 class ModelLoads:
-    """Remembers what replicas tell while they load their models, and when they have.
+    """Remembers what replicas announce while they load their models, and at the end of a load.
 
-    Those that load say so again and again, so that one that has died is forgotten.
+    A replica that loads announces it at regular times, so that one that has died is forgotten.
 
     Args:
         clock: Gives the time as an aware datetime.
@@ -47,7 +47,7 @@ class ModelLoads:
         """How far the replica is that will be there first; None where none is loading."""
         now = self._clock()
         heard = self._under_way.get(model_id, {}).values()
-        seconds = [(now - at).total_seconds() + told for at, told in heard if now - at < SILENCE]
+        seconds = [(now - at).total_seconds() + loading for at, loading in heard if now - at < SILENCE]
         if not seconds:
             return None
         past = self._past.get(model_id)

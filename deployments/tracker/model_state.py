@@ -1,4 +1,4 @@
-"""What is known of each model: whether a copy of it is loaded, and why one could not be."""
+"""The condition of each model: whether a copy of it is loaded, and why a load failed."""
 
 from __future__ import annotations
 

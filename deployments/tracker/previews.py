@@ -1,4 +1,4 @@
-"""The newest preview of each job under way, in memory: it is worth nothing once the image is there."""
+"""The newest preview of each running job, in memory: it is of no use once the image exists."""
 
 from __future__ import annotations
 

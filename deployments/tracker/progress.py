@@ -1,4 +1,4 @@
-"""Tells the tracker where jobs stand, which renews their leases, and hears from it which of them to stop."""
+"""Reports to the tracker where jobs stand, which renews their leases and returns the jobs to stop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class JobProgress:
         stop: Called once when the job must stop: it was cancelled, or another attempt has it.
         phase: What is being done.
         step: Denoising steps done, over all images.
-        preview: What its newest image is becoming: red, green and blue of shape (height, width, 3).
+        preview: Of its newest image: red, green and blue of shape (height, width, 3).
     """
 
     claim: Claim
@@ -38,7 +38,7 @@ class JobProgress:
     preview: NDArray[np.uint8] | None = None
 
     def report(self) -> ProgressReport:
-        """What the tracker is told."""
+        """Return the report for the tracker."""
         return ProgressReport(
             job_id=self.claim.job_id,
             fence=self.claim.fence,

@@ -1,4 +1,4 @@
-"""How fast the models work, measured from what their replicas report, and what that says of a job's end."""
+"""How fast the models work, measured from the reports of their replicas, and when a job will end."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class StepRates:
         self._paces: dict[str, _Pace] = {}
 
     def claimed(self, claim: Claim) -> None:
-        """Note that a job begins to run; nothing of a claim that is told again."""
+        """Note that a job begins to run; a claim that is already noted changes nothing."""
         known = self._running.get(claim.job_id)
         if known is not None and known.fence == claim.fence:
             return
@@ -69,7 +69,7 @@ class StepRates:
         self._pace(claim.request.model_id).began(total_steps)
 
     def reported(self, report: ProgressReport) -> None:
-        """Note where a job stands; whose beginning was not noted is passed over."""
+        """Note where a job stands; a job whose claim was not noted is ignored."""
         run = self._running.get(report.job_id)
         if run is not None and run.fence == report.fence:
             self._advance(run, max(run.step, report.step))
@@ -82,7 +82,7 @@ class StepRates:
             self._advance(run, run.total_steps)
 
     def stopped(self, job_id: str) -> None:
-        """Note that a job runs no more, for whatever reason."""
+        """Note that a job stopped running, for whatever reason."""
         self._running.pop(job_id, None)
 
     def rate_of_one(self, model_id: str) -> float | None:

@@ -17,7 +17,7 @@ class Wakeups:
         self._waiting: dict[str, set[asyncio.Event]] = {}
 
     def wake(self, topic: str) -> None:
-        """Tell all who wait for a topic that there is news."""
+        """Wake all who wait for a topic."""
         for news in self._waiting.get(topic, ()):
             news.set()
 

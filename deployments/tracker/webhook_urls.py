@@ -22,7 +22,7 @@ class WebhookRefusedError(Exception):
 
 
 def read_url(text: str, settings: WebhookSettings) -> httpx.URL:
-    """Check what a URL tells by itself.
+    """Check a URL without looking up its host.
 
     Args:
         text: The URL.

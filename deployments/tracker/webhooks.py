@@ -1,4 +1,4 @@
-"""Calls clients when their jobs have ended: what is in the outbox of the job store, until delivered or given up."""
+"""Calls clients when their jobs have ended, from the outbox of the job store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 64
 LONGEST_PAUSE_SECONDS = 3600.0
 POLL_SECONDS = 5.0
-# What reading the job and writing down what came of a call may take beside the call itself.
+# Reading the job and recording the outcome take time beside the call itself.
 _LEASE_MARGIN_SECONDS = 20.0
 
 
@@ -50,9 +50,9 @@ def sign(secret: str, body: bytes, moment: int) -> str:
 
 
 def body_of(view: JobView) -> bytes:
-    """Return what a call tells of a job that has ended: fields of its status, as JSON."""
+    """Return the body of the call for a job that has ended: fields of its status, as JSON."""
     job = view.job
-    told = {
+    fields = {
         "id": job.id,
         "status": job.state.value,
         "model_id": job.request.model_id,
@@ -61,7 +61,7 @@ def body_of(view: JobView) -> bytes:
         "completed_at": None if job.completed_at is None else iso_utc(job.completed_at),
         "images": [{"id": image.id, "file_path": f"/api/image/{image.id}"} for image in view.images],
     }
-    return json.dumps(told).encode()
+    return json.dumps(fields).encode()
 
 
 class Courier:
@@ -99,7 +99,7 @@ class Courier:
         self._news = asyncio.Event()
 
     def wake(self) -> None:
-        """Look at once whether a call is due."""
+        """Look for due calls now."""
         self._news.set()
 
     async def run_forever(self) -> None:
@@ -169,7 +169,7 @@ class Courier:
             extensions={"sni_hostname": host_of(url)},
         )
         response = await self._http.send(request, stream=True)
-        await response.aclose()  # what it says is of no use, and may be long
+        await response.aclose()  # its body is of no use, and may be long
         if not response.is_success:
             hint = "; redirects are not followed" if response.is_redirect else ""
             raise FailedCallError(f"The receiver answered {response.status_code}{hint}.")

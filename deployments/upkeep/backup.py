@@ -61,7 +61,7 @@ async def write_backup(
         url: Of the job database.
         storage: Where the pictures are.
         target: The file; it must not be there.
-        on_file: Told how many pictures of how many are done.
+        on_file: Called with how many pictures of how many are done.
 
     Raises:
         BackupError: The file is there already, or cannot be written.
@@ -69,7 +69,7 @@ async def write_backup(
         StorageError: A picture could not be read.
     """
     unfinished = _unfinished(target)
-    with _told(target), tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as rows:
+    with _explained(target), tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as rows:
         revision, wanted = await _snapshot(url, rows)
         outcome = BackupOutcome(rows=_lines_in(rows))
         try:
@@ -99,7 +99,7 @@ async def restore_backup(
         url: Of the job database, of either kind.
         storage: Where the pictures go.
         source: A file that :func:`write_backup` wrote.
-        on_file: Told how many pictures of how many are done.
+        on_file: Called with how many pictures of how many are done.
 
     Raises:
         BackupError: The file is not a backup, or damaged.
@@ -108,7 +108,7 @@ async def restore_backup(
     """
     await require_empty(url)
     outcome = BackupOutcome()
-    with _told(source), tarfile.open(source, "r:") as archive, tempfile.SpooledTemporaryFile(_IN_MEMORY) as rows:
+    with _explained(source), tarfile.open(source, "r:") as archive, tempfile.SpooledTemporaryFile(_IN_MEMORY) as rows:
         manifest = _manifest_of(archive)
         for member in archive:
             content = archive.extractfile(member)
@@ -188,7 +188,7 @@ def _unfinished(target: Path) -> Path:
     if target.exists():
         raise BackupError(f"{target} is there already; a backup does not overwrite a file.")
     unfinished = target.with_name(f"{target.name}.unfinished")
-    with _told(target):
+    with _explained(target):
         os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
     return unfinished
 
@@ -203,7 +203,7 @@ def _finish(unfinished: Path, target: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, ValueError, KeyError) as error:

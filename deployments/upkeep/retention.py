@@ -1,4 +1,4 @@
-"""Jobs that are forgotten, with their images: because somebody clears them, or because they are kept no longer."""
+"""Deletion of jobs with their images: on request, or above the limits of what is kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def clear_jobs(tracker: JobTracker, storage: Storage, state: JobState, mos
         who: Who wants it.
 
     Returns:
-        How many jobs it were; below ``most`` if none is left.
+        How many jobs were cleared; below ``most`` if none is left.
 
     Raises:
         StorageError: An image could not be deleted; its job and those behind it are still there.
@@ -79,7 +79,7 @@ class Retention:
         await self._tasks.close()
 
     async def forget_some(self) -> int:
-        """Forget up to 100 jobs that are kept no longer, with their images, and return how many it were."""
+        """Forget up to 100 jobs that are kept no longer, with their images, and return how many."""
         found = await self._tracker.administration.removable_by(self._limits, JOBS_AT_ONCE)
         return await _forget(self._tracker, self._storage, found, WHO)
 

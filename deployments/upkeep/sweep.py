@@ -7,11 +7,12 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar, get_args
 
 from deployments.background import TaskSet, repeat_forever
+from deployments.clock import utc_now
 from deployments.jobs.images.upkeep import KeptFile, UpkeepRecords
 from deployments.jobs.records.jobs import PictureKind
 from deployments.settings.upkeep import UpkeepSettings
@@ -52,11 +53,6 @@ class SweepOutcome:
     missing_ids: list[str] = field(default_factory=list)
 
 
-def utc_now() -> datetime:
-    """Return the time, aware and in UTC."""
-    return datetime.now(UTC)
-
-
 class Sweep:
     """One pass over storage and records; it can be stopped anywhere and begun again.
 
@@ -79,7 +75,7 @@ class Sweep:
         self.outcome = SweepOutcome()
 
     async def run(self) -> SweepOutcome:
-        """Do it all.
+        """Sweep storage and records.
 
         Raises:
             StorageError: The files could not be listed, or one could not be removed.
@@ -139,7 +135,7 @@ async def damaged_files(
     Args:
         records: ``upkeep`` of the job store, or of the job tracker.
         storage: Where the files are.
-        on_batch: Told how many files were looked at, some at a time.
+        on_batch: Called with how many files were looked at, some at a time.
 
     Raises:
         StorageError: A file could not be read.

@@ -66,7 +66,7 @@ class SqliteFiles(JobDatabases):
 
 class PostgresqlDatabases(JobDatabases):
     kind = "postgresql"
-    # By the server's port: one with the newest schema, to be copied; and copies without jobs, as emptying one is quicker.
+    # By the port of the server: one with the newest schema, to be copied; and copies without jobs.
     _newest: ClassVar[dict[int, str]] = {}
     _clean: ClassVar[defaultdict[int, list[str]]] = defaultdict(list)
 

@@ -66,7 +66,7 @@ class Search:
             matching = select(images.c.number)
         else:
             found = self._in_postgresql() if dialect == "postgresql" else self._in_sqlite()
-            # Not a join: SQLite may begin one with the images, and search anew for each of them.
+            # Not a join: SQLite may begin one with the images, and repeat the search for each of them.
             needs_images = of_images or self.literals
             matching = select(images.c.number).where(images.c.number.in_(found)) if needs_images else found
         if self.literals:

@@ -1,4 +1,4 @@
-"""Rows that are changed where they exist, and added where they do not."""
+"""Upserts: rows that are updated where they exist, and inserted where they do not."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Insert = postgresql.Insert | sqlite.Insert
 
 
 def upsert(connection: AsyncConnection, table: Table) -> Insert:
-    """Return an INSERT that can be told what to do about a row that exists."""
+    """Return an INSERT to which an ON CONFLICT clause can be added, in the database's dialect."""
     return _insert(connection.dialect.name, table)
 
 
 async def add_counts(connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Add numbers to those of the rows with the same primary keys; where there is no such row, it begins with them.
+    """Add numbers to those of the rows with the same primary keys; a row that does not exist begins with them.
 
     Args:
         connection: Of the transaction.
@@ -36,7 +36,7 @@ def _insert(dialect: str, table: Table) -> Insert:
 
 @cache
 def _addition(dialect: str, table: Table) -> Insert:
-    # One row's statement, done for each: of one with all rows, every length would have to be compiled anew.
+    # A statement for one row, executed for each: one with all rows would have to be compiled for every number of them.
     added = _insert(dialect, table)
     keys = list(table.primary_key)
     numbers = [column for column in table.columns if column not in keys]

@@ -1,4 +1,4 @@
-"""All rows of a job database as lines of JSON, and back: from either kind of database to either kind."""
+"""Export of all rows of a job database as lines of JSON, and import into a database of either kind."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def _by_table(lines: Iterable[bytes]) -> Iterator[tuple[str, list[dict[str, Any]
     """The rows of one table at a time, some at a time."""
     name, rows = "", list[dict[str, Any]]()
     for line in lines:
-        told = json.loads(line)
-        if rows and (told["table"] != name or len(rows) == _ROWS_AT_ONCE):
+        written = json.loads(line)
+        if rows and (written["table"] != name or len(rows) == _ROWS_AT_ONCE):
             yield name, rows
             rows = []
-        name = told["table"]
-        rows.append(told["row"])
+        name = written["table"]
+        rows.append(written["row"])
     if rows:
         yield name, rows
 

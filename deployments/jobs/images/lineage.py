@@ -37,7 +37,7 @@ class Lineage(Record):
 
 
 class Lineages(Operations):
-    """Who was made from whom."""
+    """Which pictures were made from which."""
 
     @reads
     async def of(self, image_id: str, client: str | None = None) -> Lineage:

@@ -1,4 +1,4 @@
-"""What the records say to those who tidy up: which files belong to something, and what nobody needs any more."""
+"""Records that upkeep needs: which files belong to an image or an input, and which inputs nobody uses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FileBatch(Record):
 
 
 class UpkeepRecords(Operations):
-    """What the records say to those who tidy up."""
+    """Queries and changes for upkeep."""
 
     @reads
     async def known_ids(self, ids: Sequence[str]) -> set[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import RowMapping, select, update
 
+from deployments.clock import iso_utc
 from deployments.jobs.database.rows import lock_job, lock_jobs
 from deployments.jobs.database.tables import RUNS, jobs
 from deployments.jobs.images.images import Images
@@ -159,7 +160,7 @@ class Attempts(Operations):
             await end_job(self.transaction, row, JobState.FAILED, message)
         else:
             not_before = self.transaction.now + self.transaction.backoff.pause_after(attempt)
-            when = f", from {_iso(not_before)} on" if not_before > self.transaction.now else ""
+            when = f", from {iso_utc(not_before, 'seconds')} on" if not_before > self.transaction.now else ""
             message = f"Waits again after attempt {attempt} of {max_attempts}{when}: {reason}"
             await self._put_back(row, not_before, message)
 
@@ -191,10 +192,6 @@ class Attempts(Operations):
 
     async def _cancelled(self, row: RowMapping) -> None:
         await end_job(self.transaction, row, JobState.CANCELLED, "Cancelled while it ran.")
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def ended_without_completion(row: RowMapping | None, fence: int) -> bool:

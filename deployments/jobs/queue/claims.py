@@ -1,4 +1,4 @@
-"""Claims: who runs which job, for how long, and where it stands."""
+"""Claims of jobs, the leases that they hold, and reports of progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deployments.jobs.transaction.operations import Operations, changes
 
 @dataclass(frozen=True)
 class Lease:
-    """What a claim writes into its jobs: whose they are, by which call, until when."""
+    """What a claim writes into its jobs: the holder, the call, and when the lease lapses."""
 
     holder: str
     claim_id: str
@@ -148,7 +148,7 @@ class Claims(Operations):
 
 
 def _later(noted: str | None, reported: JobPhase) -> JobPhase:
-    """Dispatcher and replica both report an attempt; the one who is behind does not take it back."""
+    """Dispatcher and replica both report an attempt; the one who is behind does not reset the phase."""
     return reported if noted is None else max(JobPhase(noted), reported, key=lambda phase: phase.rank)
 
 

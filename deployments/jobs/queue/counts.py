@@ -1,4 +1,4 @@
-"""How many jobs are in which state, and how they fared."""
+"""Counts of jobs by state, and statistics of those that have ended."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class QueueCounts(StateCounts):
 
 
 class DetailedCounts(QueueCounts):
-    """Counts, and how the jobs fared."""
+    """Counts, and statistics of the jobs that have ended."""
 
     recent_24h: int
     """Jobs that were submitted within the last 24 hours."""
@@ -49,7 +49,7 @@ class DetailedCounts(QueueCounts):
 
 
 class Counts(Operations):
-    """Numbers of jobs; where they can be asked for often, they are kept and not counted."""
+    """Numbers of jobs, from tallies that every change keeps up to date."""
 
     @reads
     async def by_state(self) -> QueueCounts:
@@ -69,7 +69,7 @@ class Counts(Operations):
 
     @reads_clock
     async def in_detail(self) -> DetailedCounts:
-        """As :meth:`by_state`, with how the jobs fared."""
+        """As :meth:`by_state`, with statistics of the jobs that have ended."""
         counts = await self.by_state()
         since = self.transaction.now - timedelta(hours=24)
         recent = await self.connection.scalar(select(func.count()).where(jobs.c.created_at > since))

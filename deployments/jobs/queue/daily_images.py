@@ -1,4 +1,4 @@
-"""How many images a client asks for on a day."""
+"""The daily limit of images that an API key may ask for."""
 
 from __future__ import annotations
 

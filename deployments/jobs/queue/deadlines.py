@@ -1,4 +1,4 @@
-"""What time alone does to pending jobs: pauses between attempts end, and jobs expire."""
+"""Deadlines of pending jobs: pauses between attempts end, and jobs expire."""
 
 from __future__ import annotations
 

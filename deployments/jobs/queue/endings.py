@@ -1,4 +1,4 @@
-"""The end of a job, however it comes."""
+"""The end of a job: completed, failed, cancelled or expired."""
 
 from __future__ import annotations
 

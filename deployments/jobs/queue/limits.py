@@ -48,13 +48,13 @@ class QueueLimits:
 
 @dataclass(frozen=True)
 class Admission:
-    """Whether jobs are let into the queue, within one transaction."""
+    """Decides whether jobs may enter the queue, within one transaction."""
 
     transaction: Transaction
     limits: QueueLimits
 
     async def check(self, wanted: Sequence[JobRequest]) -> None:
-        """Raise the error of the limit that is reached, :class:`QueueFullError` or another, unless all may come in."""
+        """Raise the error of the first limit that is reached, :class:`QueueFullError` or another."""
         counts, limits = Counts(self.transaction), self.limits
         excess = await counts.pending() + len(wanted) - limits.total
         if excess > 0:
@@ -110,7 +110,7 @@ class Admission:
             raise QuotaError(f"Your images have reached the {most_bytes} bytes that you may keep; delete some first.")
 
     async def _seconds_until(self, excess: int, counts: Callable[[RowMapping], bool]) -> int:
-        """How long it takes for ``excess`` jobs to leave, at the rate at which jobs of this kind ended lately."""
+        """How long it takes for ``excess`` jobs to leave, at the rate at which such jobs ended lately."""
         found = await self.transaction.connection.execute(
             select(jobs.c.model_id, jobs.c.client, jobs.c.started_at, jobs.c.completed_at)
             .where(HAS_ENDED, jobs.c.completed_at > self.transaction.now - MEASURED_TIME)

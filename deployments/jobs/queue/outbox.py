@@ -15,18 +15,18 @@ from deployments.jobs.transaction.operations import Operations, changes, reads_c
 
 
 class WebhookState(StrEnum):
-    """Where the call that a job's client wants stands."""
+    """The state of a call."""
 
     WAITING = "waiting"
     """The job has not ended."""
     DUE = "due"
     DELIVERED = "delivered"
     DEAD = "dead"
-    """It was given up."""
+    """All attempts failed."""
 
 
 class WebhookStatus(Record):
-    """How the call that a job's client wants fares."""
+    """The state of the call that a job's client asked for."""
 
     state: WebhookState
     attempts: int = 0
@@ -35,13 +35,13 @@ class WebhookStatus(Record):
 
 
 class Delivery(Record):
-    """The right to make a call, until its lease lapses."""
+    """A claimed call: nobody else makes it until its lease lapses."""
 
     id: str
     job_id: str
     url: str
     attempt: int
-    """From 1; the fence of what comes of it."""
+    """From 1; the fence of its outcome."""
 
 
 class Outbox(Operations):
@@ -102,7 +102,7 @@ class Outbox(Operations):
             await self._end(delivery, due_at=self.transaction.now + pause, last_error=reason)
 
     async def status_of(self, job_ids: list[str]) -> dict[str, WebhookStatus]:
-        """Return how the calls of jobs that have ended fare, by job id."""
+        """Return the states of the calls of jobs that have ended, by job id."""
         chosen = select(webhooks).where(webhooks.c.job_id.in_(job_ids)).order_by(webhooks.c.number)
         found = await self.connection.execute(chosen)
         return {

@@ -45,10 +45,10 @@ class JobView:
         job: The record.
         images: Those of a completed job, by their index.
         queue_position: How many claims of its model it takes to reach it; None unless it is pending.
-        eta_seconds: In how many seconds it will have ended, by what was measured lately; None where nothing was.
+        eta_seconds: Seconds until it ends, by the rates measured lately; None where nothing was measured.
         loading: The load of its model, while the job waits for it.
-        preview: What its newest image is becoming, as a small WebP; None where that is not known.
-        webhook: How the call fares that its client wants; None where it wants none.
+        preview: The newest preview of its images, a small WebP; None where there is none.
+        webhook: The state of the call that its client asked for; None where it asked for none.
     """
 
     job: Job

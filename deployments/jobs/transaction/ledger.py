@@ -21,7 +21,7 @@ SHARDS = 8
 
 @dataclass
 class Moves:
-    """What a transaction did that others wait for.
+    """Changes of a transaction that others wait for.
 
     Attributes:
         jobs: Ids of the jobs that are in another state, or another place of the queue, now.
@@ -36,7 +36,7 @@ class Moves:
     deadline: datetime | None = None
 
     def __bool__(self) -> bool:
-        """Whether there is anything to tell."""
+        """Whether anybody may wait for it."""
         return bool(self.jobs) or self.has_claimable
 
     def note_deadline(self, at: datetime | None) -> None:
@@ -46,7 +46,7 @@ class Moves:
 
 
 class Ledger:
-    """What one transaction does to the numbers of jobs.
+    """Collects how one transaction changes the numbers of jobs.
 
     It is booked at the transaction's end, lanes before blocks before tallies and each in order: so no two transactions
     wait for each other, and the rows that many of them share are locked for the shortest time.
