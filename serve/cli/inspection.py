@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from deployments.storage.image_file import UnreadableImageError, read_metadata, read_parameters
-
-_FAILURE, _WRONG_USE = 1, 2
+from serve.cli.session import WRONG_USE, fail, plain
 
 
 def inspect(
@@ -24,17 +23,12 @@ def inspect(
         content = file.read_bytes()
         metadata, text = read_metadata(content), read_parameters(content)
     except OSError as error:
-        _fail(f"Cannot read {file}: {error.strerror}", _WRONG_USE)
+        fail(f"Cannot read {file}: {error.strerror}", WRONG_USE)
     except UnreadableImageError as error:
-        _fail(f"{file}: {error}", _FAILURE)
+        fail(f"{file}: {error}")
     if metadata and not parameters:
         typer.echo(json.dumps(metadata, indent=2))
     elif text:
-        typer.echo("".join(each for each in text if each.isprintable() or each in "\n\t"))
+        typer.echo(plain(text))
     else:
-        _fail(f"{file}: it carries no parameters", _FAILURE)
-
-
-def _fail(sentence: str, code: int) -> NoReturn:
-    typer.secho(sentence, fg=typer.colors.RED, err=True)
-    raise typer.Exit(code)
+        fail(f"{file}: it carries no parameters")

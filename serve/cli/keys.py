@@ -9,19 +9,15 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from deployments.jobs.keys import Keys
-from deployments.jobs.records.api_keys import ApiKey, NewKey, Scope, hash_of, make_key
+from deployments.jobs.records.api_keys import NewKey, Scope, hash_of, make_key
 from deployments.jobs.records.exceptions import JobError
 from deployments.jobs.records.jobs import PriorityClass
 from deployments.jobs.store import JobStore
 from deployments.settings.service import SettingsError, load_settings
-from serve.cli import session as command_session
 from serve.cli.client import DEFAULT_URL
-from serve.cli.session import WRONG_USE, AsJson, Url, fail, plain, print_json, service
+from serve.cli.session import WRONG_USE, ApiKey, AsJson, Url, fail, plain, print_json, print_table, service
 
 Result = TypeVar("Result")
 
@@ -54,7 +50,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     url: Url = DEFAULT_URL,
-    api_key: command_session.ApiKey = None,
+    api_key: ApiKey = None,
 ) -> None:
     """Make an API key and show it: once, for only its hash is kept."""
     limits = {
@@ -69,7 +65,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
     if _is_local(data_dir, database_url):
         key_id, key = make_key()
         made = _in_database(data_dir, database_url, lambda keys: keys.add(key_id, hash_of(key), new, _WHO))
-        answer = _shown(made) | {"key": key}
+        answer = made.model_dump(mode="json") | {"key": key}
     else:
         with service(url, api_key) as opened:
             answer = opened.create_key(new.model_dump(mode="json"))
@@ -86,22 +82,23 @@ def list_keys(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     url: Url = DEFAULT_URL,
-    api_key: command_session.ApiKey = None,
+    api_key: ApiKey = None,
 ) -> None:
     """List API keys, the oldest first, revoked ones included."""
     if _is_local(data_dir, database_url):
-        answer = {"keys": [_shown(key) for key in _in_database(data_dir, database_url, lambda keys: keys.list())]}
+        known = _in_database(data_dir, database_url, lambda keys: keys.list())
+        answer = {"keys": [key.model_dump(mode="json") for key in known]}
     else:
         with service(url, api_key) as opened:
             answer = opened.keys()
     if as_json:
         print_json(answer)
         return
-    table = Table("Id", "Name", "Scopes", "Created", "Last used", "Revoked")
+    rows = []
     for key in answer["keys"]:
         times = (key["created_at"], key["last_used_at"], key["revoked_at"])
-        table.add_row(key["id"], Text(plain(key["name"])), ", ".join(key["scopes"]), *(time or "" for time in times))
-    Console().print(table)
+        rows.append((key["id"], key["name"], ", ".join(key["scopes"]), *(time or "" for time in times)))
+    print_table(("Id", "Name", "Scopes", "Created", "Last used", "Revoked"), rows)
 
 
 @app.command()
@@ -110,7 +107,7 @@ def revoke(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     url: Url = DEFAULT_URL,
-    api_key: command_session.ApiKey = None,
+    api_key: ApiKey = None,
 ) -> None:
     """Let an API key be good for nothing any more."""
     if _is_local(data_dir, database_url):
@@ -125,8 +122,8 @@ def _read(name: str, scopes: list[Scope], limits: dict[str, Any]) -> NewKey:
     try:
         return NewKey.model_validate({"name": name, "scopes": scopes, "limits": limits})
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        fail(f"This cannot be a key: {told}", WRONG_USE)
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        fail(f"This cannot be a key: {problems}", WRONG_USE)
 
 
 def _is_local(data_dir: Path | None, database_url: str | None) -> bool:
@@ -150,7 +147,3 @@ async def _at_store(url: str, work: Callable[[Keys], Awaitable[Result]]) -> Resu
         return await work(store.keys)
     finally:
         await store.close()
-
-
-def _shown(key: ApiKey) -> dict[str, Any]:
-    return key.model_dump(mode="json")

@@ -6,12 +6,9 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from serve.cli.client import DEFAULT_URL
-from serve.cli.session import ApiKey, AsJson, Url, plain, print_json, service
+from serve.cli.session import ApiKey, AsJson, Cursor, Url, plain, print_json, print_table, service
 
 _STATES = ("pending", "processing", "completed", "failed", "cancelled")
 
@@ -28,12 +25,12 @@ def show(as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = None
     if as_json:
         print_json(answer)
         return
-    table = Table("Model", *(state.capitalize() for state in _STATES))
+    rows = []
     for model_id, counts in answer["models"].items():
         mark = " (paused)" if model_id in answer["paused"] else ""
-        table.add_row(Text(plain(model_id) + mark), *(str(counts[state]) for state in _STATES))
-    table.add_row("All", *(str(answer[state]) for state in _STATES))
-    Console().print(table)
+        rows.append((model_id + mark, *(counts[state] for state in _STATES)))
+    rows.append(("All", *(answer[state] for state in _STATES)))
+    print_table(("Model", *(state.capitalize() for state in _STATES)), rows)
 
 
 @app.command()
@@ -59,7 +56,7 @@ def reset(url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
 
 def audit(
     limit: Annotated[int, typer.Option(min=1, max=100, help="Actions to show.")] = 20,
-    cursor: Annotated[str | None, typer.Option(help="Go on where a page of --json ended: its next_cursor.")] = None,
+    cursor: Cursor = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
@@ -70,10 +67,9 @@ def audit(
     if as_json:
         print_json(answer)
         return
-    table = Table("Time", "Who", "Action", "On", "Details")
+    rows = []
     for entry in answer["entries"]:
         on = entry["job_id"] or entry["model_id"] or ""
         details = json.dumps(entry["details"]) if entry["details"] else ""
-        told = (entry["at"], entry["who"], entry["action"], on, details)
-        table.add_row(*(Text(plain(str(value))) for value in told))
-    Console().print(table)
+        rows.append((entry["at"], entry["who"], entry["action"], on, details))
+    print_table(("Time", "Who", "Action", "On", "Details"), rows)

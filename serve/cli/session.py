@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from serve.cli.client import Client, ServiceError
 
@@ -23,6 +26,8 @@ ApiKey = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where a page of --json ended: its next_cursor.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's id.")]
 
 
@@ -50,6 +55,14 @@ def fail(sentence: str, code: int = FAILURE) -> NoReturn:
 def print_json(answer: dict[str, Any]) -> None:
     """Print a service's answer."""
     typer.echo(json.dumps(answer, indent=2))
+
+
+def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; its cells are plain text, whatever stands in them."""
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*(Text(plain(str(cell))) for cell in row))
+    Console().print(table)
 
 
 def plain(text: str) -> str:

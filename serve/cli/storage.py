@@ -13,15 +13,15 @@ from deployments.settings.service import SettingsError, load_settings
 from deployments.storage.base import StorageError, StoredObject
 from deployments.storage.opening import storage_at
 from deployments.storage.transfer import Outcome, Transfer
-from serve.cli import upkeep as upkeep_commands
+from serve.cli import upkeep
+from serve.cli.session import FAILURE, INTERRUPTED, Quiet, fail
 
-_FAILURE, _INTERRUPTED = 1, 130
 _SHOWN_FAILURES = 10
 
 app = typer.Typer(help="Look after the place where images are kept.", no_args_is_help=True)
 
-app.command()(upkeep_commands.sweep)
-app.command()(upkeep_commands.verify)
+app.command()(upkeep.sweep)
+app.command()(upkeep.verify)
 
 
 @app.command()
@@ -34,7 +34,7 @@ def copy(
     delete_source: Annotated[
         bool, typer.Option("--delete-source", help="Delete each image from the source once it is surely at the target.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Copy all images from one storage to another; Ctrl-C stops it, and the same command goes on.
 
@@ -46,16 +46,15 @@ def copy(
         transfer = Transfer(origin, destination, compare=compare, remove=delete_source)
         outcome = asyncio.run(_run(transfer, Console(stderr=True, quiet=quiet)))
     except (SettingsError, StorageError) as error:
-        typer.secho(str(error), fg=typer.colors.RED, err=True)
-        raise typer.Exit(_FAILURE) from None
+        fail(str(error))
     except KeyboardInterrupt:
         typer.echo("Stopped. What was copied stays; the same command goes on with the rest.", err=True)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     if not quiet:
         typer.echo(_summary(outcome))
     if outcome.failures:
         _tell_failures(outcome.failures)
-        raise typer.Exit(_FAILURE)
+        raise typer.Exit(FAILURE)
 
 
 async def _run(transfer: Transfer, console: Console) -> Outcome:

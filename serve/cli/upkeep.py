@@ -22,11 +22,9 @@ from deployments.storage.base import Storage, StorageError
 from deployments.storage.opening import open_storage
 from deployments.upkeep.backup import BackupError, restore_backup, write_backup
 from deployments.upkeep.sweep import MOST_TOLD, Sweep, damaged_files
-from serve.cli.session import INTERRUPTED, fail
+from serve.cli.session import INTERRUPTED, Quiet, fail
 
 _Result = TypeVar("_Result")
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
 def sweep() -> None:

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from serve.cli import main as cli
 from serve.cli import session as command_session
-from serve.cli.client import Client
+from serve.cli.client import Client, JobStatus
+from serve.cli.jobs import activity_of
 
 MODELS = {
     "models": {
@@ -153,7 +154,7 @@ def test_replay_makes_an_image_again(service: Service, tmp_path: Path) -> None:
 
 def test_progress_tells_the_queue_then_the_steps() -> None:
     def activity(**fields: Any) -> str:
-        return cli._activity_of(cli.JobStatus.from_answer(job(**fields)))
+        return activity_of(JobStatus.from_answer(job(**fields)))
 
     assert activity(status="pending") == "Queued"
     assert activity(status="pending", queue_position=3) == "Queued, position 3"
