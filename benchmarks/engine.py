@@ -35,12 +35,13 @@ from benchmarks.engine_loads import (
     serve_together,
     with_settings,
 )
+from deployments.catalog.entry import ModelEntry
 from deployments.engine.engine import Engine
 from deployments.engine.latent_colours import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.engine.step_cache import CachedPass, Passenger, StepCache
 from deployments.pipelines.exceptions import GenerationCancelledError
-from deployments.pipelines.loading import PipelineSource, load_pipeline
+from deployments.pipelines.loading import load_pipeline
 
 SCHEDULERS = (
     "DDIMScheduler",
@@ -353,7 +354,7 @@ def _engine(regime: Regime) -> Engine:
 
 
 def _load(folder: Path) -> DiffusionPipeline:
-    pipeline = load_pipeline(PipelineSource(str(folder), is_local=True, dtype="float32"))
+    pipeline = load_pipeline(ModelEntry(repo=str(folder), source="local", dtype="float32"))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -17,10 +17,11 @@ from deployments.catalog.loading import (
     ClassName,
     Loading,
     Lora,
+    WeightsPart,
     pickle_problem,
 )
 from deployments.catalog.names import LoraName, PoolName
-from deployments.catalog.part import CatalogPart, Problem
+from deployments.catalog.part import Problem
 from deployments.catalog.replicas import Replicas
 from deployments.catalog.tasks import ControlNet, ImageTask, control_tasks_of, tasks_of
 from deployments.parameters import Task
@@ -33,7 +34,7 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")  # the form of a Hugging Face user access token
 
 
-class ModelEntry(CatalogPart):
+class ModelEntry(WeightsPart):
     """One model of the catalog."""
 
     repo: str = Field(
@@ -199,7 +200,7 @@ class ModelEntry(CatalogPart):
         """
         return {
             "id": model_id,
-            "repo": Path(self.repo).name if self.source == "local" else self.repo,
+            "repo": self.public_name,
             "description": self.description,
             "source": self.source,
             "type": "image",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -39,7 +39,29 @@ def _class_name(value: str) -> str:
 ClassName = Annotated[str, AfterValidator(_class_name)]
 
 
-class Lora(CatalogPart):
+class WeightsPart(CatalogPart):
+    """A part of the catalog that names weights, on the hub or on this machine."""
+
+    if TYPE_CHECKING:  # each kind has fields of its own, in its own order
+        repo: str
+        source: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the weights are on this machine; then nothing is downloaded."""
+        return self.source != "huggingface"
+
+    @property
+    def public_name(self) -> str:
+        """What clients may read: of a path only the last part."""
+        return Path(self.repo).name if self.is_local else self.repo
+
+    def with_absolute_path(self, folder: Path) -> Self:
+        """The same with a local path looked up in a folder."""
+        return self if self.source != "local" else self.model_copy(update={"repo": absolute_path(self.repo, folder)})
+
+
+class Lora(WeightsPart):
     """Weights that are laid over the model's own."""
 
     repo: str = Field(min_length=1, description="A hub id (owner/name); or a .safetensors file or its folder.")
@@ -65,10 +87,6 @@ class Lora(CatalogPart):
             problems.append(("weight_name", "not the name of a .safetensors file"))
         self.refuse(problems)
         return self
-
-    def with_absolute_path(self, folder: Path) -> Lora:
-        """The same with a local file looked up in a folder."""
-        return self if self.source != "local" else self.model_copy(update={"repo": absolute_path(self.repo, folder)})
 
 
 class SchedulerChoice(CatalogPart):

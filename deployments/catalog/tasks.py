@@ -9,8 +9,7 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from deployments.catalog.loading import HUB_ID, absolute_path, pickle_problem
-from deployments.catalog.part import CatalogPart
+from deployments.catalog.loading import HUB_ID, WeightsPart, pickle_problem
 from deployments.parameters import Task
 
 ImageTask = Literal["image2image", "inpaint"]
@@ -39,7 +38,7 @@ FAMILIES = {
 _UNKNOWN = _Abilities(())
 
 
-class ControlNet(CatalogPart):
+class ControlNet(WeightsPart):
     """A network beside the denoiser that makes an image follow the lines, depth or poses of another one."""
 
     repo: str = Field(min_length=1, description="A hub id (owner/name); or a folder in diffusers format.")
@@ -60,10 +59,6 @@ class ControlNet(CatalogPart):
             problem = "not a hub id (owner/name); for a folder set source: local"
         self.refuse([("repo", problem)] if problem else [])
         return self
-
-    def with_absolute_path(self, folder: Path) -> ControlNet:
-        """The same with a local folder looked up in another one."""
-        return self if self.source != "local" else self.model_copy(update={"repo": absolute_path(self.repo, folder)})
 
 
 def tasks_of(folder: Path) -> tuple[ImageTask, ...]:

@@ -1,4 +1,4 @@
-"""Loads the pipeline of a catalog entry."""
+"""Loads a model of the catalog, checks what the catalog promises of it, and names its weights."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from pathlib import Path
 from diffusers import DiffusionPipeline
 
 from deployments.catalog.entry import ModelEntry
-from deployments.catalog.loading import Loading, Lora
 from deployments.engine.shells import compatible_schedulers
-from deployments.pipelines.controlnet import ControlNetSource
 from deployments.pipelines.exceptions import ModelLoadError
-from deployments.pipelines.loading import PipelineSource, default_device, load_pipeline, weights_fingerprint
-from deployments.pipelines.lora import LoraWeights
-from deployments.pipelines.quantization import WeightQuantization
+from deployments.pipelines.loading import default_device, load_pipeline, weights_fingerprint
 from deployments.pipelines.tasks import can_do
-from deployments.pipelines.tuning import Tuning
 
 
 def load_model(entry: ModelEntry, environ: Mapping[str, str], *, is_parked: bool = False) -> DiffusionPipeline:
@@ -31,7 +26,7 @@ def load_model(entry: ModelEntry, environ: Mapping[str, str], *, is_parked: bool
     Raises:
         ModelLoadError: If it cannot be loaded, with the reason in one line.
     """
-    pipeline = load_pipeline(_source(entry, environ), device_of(entry), _tuning(entry, is_parked=is_parked))
+    pipeline = load_pipeline(entry, device_of(entry), token=entry.token(environ), is_parked=is_parked)
     _check_tasks(entry, type(pipeline))
     unknown = set(entry.schedulers) - set(compatible_schedulers(pipeline))
     if unknown:
@@ -88,58 +83,3 @@ def _check_tasks(entry: ModelEntry, loaded: type[DiffusionPipeline]) -> None:
         missing = [task for task in tasks if not can_do(loaded, task, with_controlnet=with_controlnet)]
         if missing:
             raise ModelLoadError(f"{name}: a {loaded.__name__} cannot do {', '.join(missing)}; leave it out.")
-
-
-def _source(entry: ModelEntry, environ: Mapping[str, str]) -> PipelineSource:
-    return PipelineSource(
-        location=entry.location(),
-        is_local=entry.source != "huggingface",
-        dtype=entry.dtype,
-        revision=entry.revision,
-        variant=entry.variant,
-        token=entry.token(environ),
-        config=entry.loading.config,
-        quantization=_quantization(entry.loading),
-        controlnet=_controlnet(entry, environ),
-    )
-
-
-def _tuning(entry: ModelEntry, *, is_parked: bool) -> Tuning:
-    loading = entry.loading
-    scheduler = loading.scheduler
-    return Tuning(
-        attention_backend=loading.attention_backend,
-        offload="all" if is_parked else loading.offload,
-        layerwise_casting=loading.layerwise_casting,
-        vae_slicing=loading.vae_slicing,
-        vae_tiling=loading.vae_tiling,
-        compiles=loading.compile,
-        loras=[_lora(lora) for lora in loading.loras],
-        request_loras={name: _lora(lora) for name, lora in entry.request_loras.items()},
-        scheduler=scheduler.name if scheduler else None,
-        scheduler_config=scheduler.config if scheduler else {},
-        has_safety_checker=loading.safety_checker,
-        takes_long_prompts=entry.prompt_encoding == "long",
-    )
-
-
-def _lora(lora: Lora) -> LoraWeights:
-    return LoraWeights(
-        location=lora.repo,
-        is_local=lora.source == "local",
-        weight_name=lora.weight_name,
-        revision=lora.revision,
-        scale=lora.scale,
-    )
-
-
-def _controlnet(entry: ModelEntry, environ: Mapping[str, str]) -> ControlNetSource | None:
-    found = entry.controlnet
-    if found is None:
-        return None
-    return ControlNetSource(found.repo, found.source == "local", found.revision, entry.token(environ))
-
-
-def _quantization(loading: Loading) -> WeightQuantization | None:
-    chosen = loading.quantization
-    return WeightQuantization(chosen.method, chosen.kind, chosen.components, chosen.file) if chosen else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoModel, DiffusionPipeline
 
+from deployments.catalog.tasks import ControlNet
 from deployments.pipelines.exceptions import ModelLoadError, one_line
 from deployments.pipelines.tasks import families, rebuild
 
@@ -16,40 +16,21 @@ from deployments.pipelines.tasks import families, rebuild
 _SHARED_DIMENSIONS = ("cross_attention_dim", "joint_attention_dim", "pooled_projection_dim", "addition_embed_type")
 
 
-@dataclass(frozen=True)
-class ControlNetSource:
-    """Where a ControlNet comes from.
-
-    Attributes:
-        location: A hub id, or the path of a folder in diffusers format.
-        is_local: Whether ``location`` is a path; then nothing is downloaded.
-        revision: Branch, tag or commit on the hub.
-        token: Of the hub, for gated models.
-    """
-
-    location: str
-    is_local: bool = False
-    revision: str | None = None
-    token: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Its name for messages to clients, without its path on the server."""
-        return Path(self.location).name if self.is_local else self.location
-
-
-def add_controlnet(pipeline: DiffusionPipeline, source: ControlNetSource, dtype: torch.dtype) -> DiffusionPipeline:
+def add_controlnet(
+    pipeline: DiffusionPipeline, chosen: ControlNet, dtype: torch.dtype, token: str | None = None
+) -> DiffusionPipeline:
     """The pipeline of a model's family that takes a control image, around the same modules and a ControlNet.
 
     Args:
         pipeline: As it was read.
-        source: Of the ControlNet; safetensors only, and no code from its repository.
+        chosen: Where the ControlNet is; only its safetensors are read, and no code from its repository runs.
         dtype: Of its weights.
+        token: Of the hub, for gated models.
 
     Raises:
         ModelLoadError: If the ControlNet cannot be read, or is not for this family of models.
     """
-    controlnet = _read(source, dtype)
+    controlnet = _read(chosen, dtype, token)
     wanted = _pipeline_class(type(pipeline))
     expected = () if wanted is None else wanted._get_signature_types()["controlnet"]
     if wanted is None:
@@ -57,28 +38,28 @@ def add_controlnet(pipeline: DiffusionPipeline, source: ControlNetSource, dtype:
     kinds = tuple(kind for kind in expected if isinstance(kind, type))
     if not isinstance(controlnet, kinds) or not _fits(controlnet, pipeline):
         raise ModelLoadError(
-            f"the ControlNet {source.name}, a {type(controlnet).__name__}, cannot be used with a "
+            f"the ControlNet {chosen.public_name}, a {type(controlnet).__name__}, cannot be used with a "
             f"{type(pipeline).__name__}; it is for another family of models."
         )
     return rebuild(wanted, pipeline, "ControlNet", {"controlnet": controlnet})
 
 
-def _read(source: ControlNetSource, dtype: torch.dtype) -> Any:
-    if source.is_local and not Path(source.location, "config.json").is_file():
-        raise ModelLoadError(f"the ControlNet {source.name} is not there: a folder with a config.json.")
+def _read(chosen: ControlNet, dtype: torch.dtype, token: str | None) -> Any:
+    if chosen.is_local and not Path(chosen.repo, "config.json").is_file():
+        raise ModelLoadError(f"the ControlNet {chosen.public_name} is not there: a folder with a config.json.")
     try:
         return AutoModel.from_pretrained(
-            source.location,
+            chosen.repo,
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
-            local_files_only=source.is_local,
-            revision=source.revision,
-            token=source.token,
+            local_files_only=chosen.is_local,
+            revision=chosen.revision,
+            token=token,
         )
     except Exception as error:
-        reason = one_line(str(error).replace(source.location, source.name))
-        raise ModelLoadError(f"the ControlNet {source.name} could not be loaded: {reason}") from error
+        reason = one_line(str(error).replace(chosen.repo, chosen.public_name))
+        raise ModelLoadError(f"the ControlNet {chosen.public_name} could not be loaded: {reason}") from error
 
 
 def _pipeline_class(loaded: type[DiffusionPipeline]) -> type[DiffusionPipeline] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,75 +14,47 @@ from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
 from transformers import CLIPTextModel
 
-from deployments.pipelines.controlnet import ControlNetSource, add_controlnet
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.loading import PICKLE_SUFFIXES
+from deployments.pipelines.controlnet import add_controlnet
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.precision import keep_autoencoder_precise
-from deployments.pipelines.quantization import WeightQuantization, quantization_arguments
-from deployments.pipelines.tuning import Tuning, tune_pipeline
+from deployments.pipelines.quantization import quantization_arguments
+from deployments.pipelines.tuning import tune_pipeline
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _SINGLE_FILE_SUFFIX = ".safetensors"
-_PICKLE_SUFFIXES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
 _LONGEST_REASON = 500
 
 
-@dataclass(frozen=True)
-class PipelineSource:
-    """Where a pipeline comes from and how it is read.
-
-    Attributes:
-        location: A hub id, the path of a folder in diffusers format, or the path of a ``.safetensors`` file.
-        is_local: Whether ``location`` is a path; then nothing is downloaded, but for what ``config`` names.
-        dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto``: bfloat16 on a GPU and float32 on a CPU.
-        revision: Branch, tag or commit on the hub.
-        variant: Of the weight files, such as ``fp16``.
-        token: Of the hub, for gated models.
-        config: For a single file: a folder or a hub id with the configs of its components; None finds out the hub's.
-        quantization: How weights are quantized while they are read.
-        controlnet: The ControlNet that comes with it, if any.
-    """
-
-    location: str
-    is_local: bool = False
-    dtype: str = "auto"
-    revision: str | None = None
-    variant: str | None = None
-    token: str | None = None
-    config: str | None = None
-    quantization: WeightQuantization | None = None
-    controlnet: ControlNetSource | None = None
-
-    @property
-    def name(self) -> str:
-        """Its name for messages to clients, without its path on the server."""
-        return Path(self.location).name if self.is_local else self.location
-
-
-def load_pipeline(source: PipelineSource, device: str | None = None, tuning: Tuning | None = None) -> DiffusionPipeline:
-    """Load a pipeline onto a device; safetensors only, and no code from the model's repository.
+def load_pipeline(
+    entry: ModelEntry, device: str | None = None, *, token: str | None = None, is_parked: bool = False
+) -> DiffusionPipeline:
+    """Load a model's pipeline onto a device; safetensors only, and no code from the model's repository.
 
     Args:
-        source: What to load.
+        entry: What the catalog says of it.
         device: A torch device; None takes the GPU where there is one.
-        tuning: What to switch on.
+        token: Of the hub, for gated models.
+        is_parked: Whether the weights stay in main memory, from which somebody else brings them to the device.
 
     Raises:
         ModelLoadError: If it cannot be loaded, with the reason in one line.
     """
     where = device or default_device()
-    dtype = choose_dtype(source.dtype, where)
+    dtype = choose_dtype(entry.dtype, where)
     try:
-        pipeline = _read(source, dtype)
-        if source.controlnet is not None:
-            pipeline = add_controlnet(pipeline, source.controlnet, dtype)
+        pipeline = _read(entry, dtype, token)
+        if entry.controlnet is not None:
+            pipeline = add_controlnet(pipeline, entry.controlnet, dtype, token)
         keep_autoencoder_precise(pipeline)
-        tune_pipeline(pipeline, tuning or Tuning(), where, source.token)
+        tune_pipeline(pipeline, entry, where, token, is_parked=is_parked)
         # After LoRAs are loaded, whose names diffusers changes only where there is no text_model.
         _name_clip_layers(pipeline)
     except ModelLoadError as error:
-        raise ModelLoadError(f"{source.name} could not be loaded: {error}") from error
+        raise ModelLoadError(f"{entry.public_name} could not be loaded: {error}") from error
     except Exception as error:
-        raise ModelLoadError(f"{source.name} could not be loaded: {_reason(error, source)}") from error
+        raise ModelLoadError(f"{entry.public_name} could not be loaded: {_reason(error, entry)}") from error
     return pipeline
 
 
@@ -139,27 +110,28 @@ def _name_clip_layers(pipeline: DiffusionPipeline) -> None:
         vars(text_encoder)["text_model"] = SimpleNamespace(**dict(text_encoder.named_children()))
 
 
-def _read(source: PipelineSource, dtype: torch.dtype) -> DiffusionPipeline:
-    if source.is_local:
-        _check_local_files(Path(source.location))
-        if Path(source.location).is_file():
-            return _read_single_file(source, dtype)
+def _read(entry: ModelEntry, dtype: torch.dtype, token: str | None) -> DiffusionPipeline:
+    location = entry.location()
+    if entry.is_local:
+        _check_local_files(Path(location))
+        if Path(location).is_file():
+            return _read_single_file(entry, dtype, token)
     return DiffusionPipeline.from_pretrained(
-        source.location,
+        location,
         dtype=dtype,
-        revision=source.revision,
-        variant=source.variant,
-        token=source.token,
+        revision=entry.revision,
+        variant=entry.variant,
+        token=token,
         use_safetensors=True,
         trust_remote_code=False,
-        local_files_only=source.is_local,
-        **_quantized(source, source.location, dtype),
+        local_files_only=entry.is_local,
+        **_quantized(entry, location, dtype, token),
     )
 
 
 def _check_local_files(path: Path) -> None:
     """Refuse what diffusers would refuse without saying what would be right."""
-    if path.suffix.lower() in _PICKLE_SUFFIXES:
+    if path.suffix.lower() in PICKLE_SUFFIXES:
         raise ModelLoadError("it is a pickle, which can run code when it is read; convert it to .safetensors.")
     if path.is_file():
         if path.suffix != _SINGLE_FILE_SUFFIX:
@@ -171,36 +143,36 @@ def _check_local_files(path: Path) -> None:
         raise ModelLoadError("it is not a diffusers pipeline: it has no model_index.json.")
     for component in sorted(folder for folder in path.iterdir() if folder.is_dir()):
         suffixes = {file.suffix for file in component.iterdir()}
-        if suffixes & _PICKLE_SUFFIXES and _SINGLE_FILE_SUFFIX not in suffixes:
+        if suffixes & PICKLE_SUFFIXES and _SINGLE_FILE_SUFFIX not in suffixes:
             raise ModelLoadError(
                 f"the weights of {component.name} are a pickle, which can run code when it is read; "
                 "convert them to .safetensors."
             )
 
 
-def _read_single_file(source: PipelineSource, dtype: torch.dtype) -> DiffusionPipeline:
-    config = source.config or _config_on_the_hub(source.location)
+def _read_single_file(entry: ModelEntry, dtype: torch.dtype, token: str | None) -> DiffusionPipeline:
+    config = entry.loading.config or _config_on_the_hub(entry.location())
     is_folder = Path(config).is_dir()
     if is_folder and not (Path(config) / "model_index.json").is_file():
         raise ModelLoadError(f"its config {Path(config).name} has no model_index.json.")
-    class_name = _class_name_in(config, source)
+    class_name = _class_name_in(config, token)
     pipeline_class = getattr(diffusers, class_name, None)
     if pipeline_class is None or not hasattr(pipeline_class, "from_single_file"):
         raise ModelLoadError(f"diffusers cannot make a {class_name} of a single file; take a folder or a hub id.")
     return pipeline_class.from_single_file(
-        source.location,
+        entry.location(),
         config=config,
         dtype=dtype,
-        token=source.token,
+        token=token,
         local_files_only=is_folder,
-        **_quantized(source, config, dtype),
+        **_quantized(entry, config, dtype, token),
     )
 
 
-def _class_name_in(config: str, source: PipelineSource) -> str:
+def _class_name_in(config: str, token: str | None) -> str:
     """The class is in the config: the base class of all pipelines cannot read a single file."""
     try:
-        index = DiffusionPipeline.load_config(config, token=source.token, local_files_only=Path(config).is_dir())
+        index = DiffusionPipeline.load_config(config, token=token, local_files_only=Path(config).is_dir())
     except OSError as error:
         raise ModelLoadError(
             f"the configs of its components cannot be had from {config} on the hub; give a folder that has them as "
@@ -214,16 +186,16 @@ def _config_on_the_hub(location: str) -> str:
     return str(fetch_diffusers_config(load_single_file_checkpoint(location))["pretrained_model_name_or_path"])
 
 
-def _quantized(source: PipelineSource, config: str, dtype: torch.dtype) -> dict[str, Any]:
-    if source.quantization is None:
+def _quantized(entry: ModelEntry, config: str, dtype: torch.dtype, token: str | None) -> dict[str, Any]:
+    if entry.loading.quantization is None:
         return {}
     index = DiffusionPipeline.load_config(
-        config, revision=source.revision, token=source.token, local_files_only=Path(config).is_dir()
+        config, revision=entry.revision, token=token, local_files_only=Path(config).is_dir()
     )
-    return quantization_arguments(source.quantization, index, config, dtype)
+    return quantization_arguments(entry.loading.quantization, index, config, dtype)
 
 
-def _reason(error: Exception, source: PipelineSource) -> str:
+def _reason(error: Exception, entry: ModelEntry) -> str:
     """An error of diffusers in one line, with what would be right where that is known."""
     text = " ".join(str(error).split())
     if "trust_remote_code" in text:
@@ -233,8 +205,8 @@ def _reason(error: Exception, source: PipelineSource) -> str:
         )
     if "meta tensor" in text or "expected shape" in text:
         return "its weights are not those that its config describes."
-    if source.is_local:
-        text = text.replace(source.location, source.name)
+    if entry.is_local:
+        text = text.replace(entry.location(), entry.public_name)
     if "safetensors" in text and ("no file named" in text or "does not appear to have" in text):
         text += " Only safetensors are read, as pickles can run code: take a revision or variant that has them."
     return text[:_LONGEST_REASON]

@@ -3,48 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
 from diffusers.utils.peft_utils import set_weights_and_activate_adapters
 
+from deployments.catalog.loading import Lora
 from deployments.pipelines.exceptions import ModelLoadError, one_line
 
 REQUEST_PREFIX = "request_"
 """Begins the adapter names of LoRAs that are off unless a request asks for them."""
 
 
-@dataclass(frozen=True)
-class LoraWeights:
-    """One LoRA.
-
-    Attributes:
-        location: A hub id, or the path of a ``.safetensors`` file or of its folder.
-        is_local: Whether ``location`` is a path; then nothing is downloaded.
-        weight_name: The file, where ``location`` is a hub id or a folder.
-        revision: Branch, tag or commit on the hub.
-        scale: Factor of its weights.
-    """
-
-    location: str
-    is_local: bool = False
-    weight_name: str | None = None
-    revision: str | None = None
-    scale: float = 1.0
-
-    @property
-    def name(self) -> str:
-        """Its name for messages to clients, without its path on the server."""
-        return Path(self.location).name if self.is_local else self.location
-
-
 def add_loras(
     pipeline: DiffusionPipeline,
-    loras: Sequence[LoraWeights],
+    loras: Sequence[Lora],
     token: str | None = None,
-    request_loras: Mapping[str, LoraWeights] | None = None,
+    request_loras: Mapping[str, Lora] | None = None,
 ) -> None:
     """Add LoRAs to a pipeline's weights: some that are all active, and others that are off.
 
@@ -71,24 +47,25 @@ def add_loras(
         set_weights_and_activate_adapters(getattr(pipeline, component), list(active), list(active.values()))
 
 
-def _add(pipeline: DiffusionPipeline, name: str, lora: LoraWeights, token: str | None) -> None:
-    if lora.is_local and not Path(lora.location).exists():
-        raise ModelLoadError(f"the LoRA {lora.name} is not there.")
+def _add(pipeline: DiffusionPipeline, name: str, lora: Lora, token: str | None) -> None:
+    if lora.is_local and not Path(lora.repo).exists():
+        raise ModelLoadError(f"the LoRA {lora.public_name} is not there.")
     arguments: dict[str, Any] = {"use_safetensors": True, "local_files_only": lora.is_local}
     if not lora.is_local:
         arguments |= {"revision": lora.revision, "token": token}
     if lora.weight_name is not None:
         arguments["weight_name"] = lora.weight_name
     try:
-        pipeline.load_lora_weights(lora.location, adapter_name=name, **arguments)
+        pipeline.load_lora_weights(lora.repo, adapter_name=name, **arguments)
     except Exception as error:
-        reason = one_line(str(error).replace(lora.location, lora.name), 200)
+        reason = one_line(str(error).replace(lora.repo, lora.public_name), 200)
         raise ModelLoadError(
-            f"the LoRA {lora.name} cannot be used with a {type(pipeline).__name__}; is it for another family of "
+            f"the LoRA {lora.public_name} cannot be used with a {type(pipeline).__name__}; is it for another family of "
             f"models? ({reason})"
         ) from error
     # Weights of other names are passed over with no more than a warning.
     if not any(name in adapters for adapters in pipeline.get_list_adapters().values()):
         raise ModelLoadError(
-            f"the LoRA {lora.name} has no weights for a {type(pipeline).__name__}; it is for another family of models."
+            f"the LoRA {lora.public_name} has no weights for a {type(pipeline).__name__}; "
+            "it is for another family of models."
         )

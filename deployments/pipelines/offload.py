@@ -16,15 +16,13 @@ def place_pipeline(pipeline: DiffusionPipeline, offload: str, device: str) -> No
 
     Args:
         pipeline: On the CPU.
-        offload: ``none`` puts all of it on the device, ``all`` leaves all of it where it is; ``model`` brings whole
-            modules there when they are called, and ``group`` their layers.
+        offload: ``none`` puts all of it on the device; ``model`` brings whole modules there when they are called, and
+            ``group`` their layers.
         device: Where it computes.
 
     Raises:
         ModelLoadError: If there is nothing to offload from.
     """
-    if offload == "all":
-        return
     if offload == "none":
         pipeline.to(device)
         return

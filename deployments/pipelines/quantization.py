@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,10 @@ import diffusers
 import torch
 import transformers
 
+from deployments.catalog.loading import Quantization
 from deployments.pipelines.exceptions import ModelLoadError
 
 _DENOISERS = ("unet", "transformer", "transformer_2")
-
-
-@dataclass(frozen=True)
-class WeightQuantization:
-    """How weights are quantized.
-
-    Attributes:
-        method: ``torchao``, ``bitsandbytes`` or ``gguf``.
-        kind: For torchao ``int8``, ``int4`` or ``float8``; for bitsandbytes ``int8``, ``nf4`` or ``fp4``.
-        components: Names of the pipeline's components; empty for the denoiser.
-        file: For gguf, the path of the denoiser's file.
-    """
-
-    method: str
-    kind: str | None = None
-    components: tuple[str, ...] = ()
-    file: str | None = None
 
 
 def denoiser_names(components: Iterable[str]) -> list[str]:
@@ -41,7 +24,7 @@ def denoiser_names(components: Iterable[str]) -> list[str]:
 
 
 def quantization_arguments(
-    quantization: WeightQuantization, index: Mapping[str, Any], config: str, dtype: torch.dtype
+    quantization: Quantization, index: Mapping[str, Any], config: str, dtype: torch.dtype
 ) -> dict[str, Any]:
     """The arguments of a pipeline's ``from_pretrained`` that quantize it.
 

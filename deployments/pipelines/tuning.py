@@ -4,86 +4,58 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.loading import SchedulerChoice
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.long_prompts import encode_long_prompts
-from deployments.pipelines.lora import LoraWeights, add_loras
+from deployments.pipelines.lora import add_loras
 from deployments.pipelines.offload import place_pipeline
 from deployments.pipelines.quantization import denoiser_names
 
 _STORAGE_DTYPES = {"float8_e4m3fn": torch.float8_e4m3fn, "float8_e5m2": torch.float8_e5m2}
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """What to switch on; every default leaves the pipeline as its authors made it.
-
-    Attributes:
-        attention_backend: A backend of diffusers, or ``auto``: xformers on a GPU where it is installed, else native.
-        offload: ``none``, ``model``, ``group`` or ``all``, as :func:`place_pipeline` has them.
-        layerwise_casting: ``none``, or the dtype in which the denoiser's layers are kept between their uses.
-        vae_slicing: Decode the images of a batch one after another.
-        vae_tiling: Decode large images in tiles.
-        compiles: Compile the blocks that the denoiser repeats.
-        loras: Weights laid over the model's own.
-        request_loras: Such weights by name, off until a request asks for them.
-        scheduler: The class name of another sampler.
-        scheduler_config: What of its arguments differs from the config of the model's own.
-        has_safety_checker: Keep the pipeline's safety checker.
-        takes_long_prompts: Encode prompts of any length, with weights.
-    """
-
-    attention_backend: str = "auto"
-    offload: str = "none"
-    layerwise_casting: str = "none"
-    vae_slicing: bool = False
-    vae_tiling: bool = False
-    compiles: bool = False
-    loras: Sequence[LoraWeights] = ()
-    request_loras: Mapping[str, LoraWeights] = field(default_factory=dict)
-    scheduler: str | None = None
-    scheduler_config: Mapping[str, Any] = field(default_factory=dict)
-    has_safety_checker: bool = True
-    takes_long_prompts: bool = False
-
-
-def tune_pipeline(pipeline: DiffusionPipeline, tuning: Tuning, device: str, token: str | None = None) -> None:
-    """Apply the tuning, and put the pipeline on its device.
+def tune_pipeline(
+    pipeline: DiffusionPipeline, entry: ModelEntry, device: str, token: str | None = None, *, is_parked: bool = False
+) -> None:
+    """Apply the tuning of a catalog entry, and put the pipeline on its device.
 
     All of it must be done before an engine puts its gates in front of the modules: what diffusers hooks into a module
     then lies behind the gate, and sees the joined calls.
 
     Args:
         pipeline: A pipeline on the CPU, as it was read.
-        tuning: What to switch on.
+        entry: The model.
         device: Where it computes.
         token: Of the hub, for LoRAs.
+        is_parked: Whether its weights stay where they are, in main memory.
 
     Raises:
         ModelLoadError: If the pipeline cannot do it.
     """
-    if not tuning.has_safety_checker:
+    loading = entry.loading
+    if not loading.safety_checker:
         remove_safety_checker(pipeline)
-    if tuning.scheduler is not None:
-        choose_scheduler(pipeline, tuning.scheduler, tuning.scheduler_config)
-    add_loras(pipeline, tuning.loras, token, tuning.request_loras)
-    if tuning.layerwise_casting != "none":
-        cast_layerwise(pipeline, _STORAGE_DTYPES[tuning.layerwise_casting])
-    if tuning.vae_slicing:
+    if loading.scheduler is not None:
+        choose_scheduler(pipeline, loading.scheduler)
+    add_loras(pipeline, loading.loras, token, entry.request_loras)
+    if loading.layerwise_casting != "none":
+        cast_layerwise(pipeline, _STORAGE_DTYPES[loading.layerwise_casting])
+    if loading.vae_slicing:
         _vae_method(pipeline, "enable_slicing")()
-    if tuning.vae_tiling:
+    if loading.vae_tiling:
         _vae_method(pipeline, "enable_tiling")()
-    place_pipeline(pipeline, tuning.offload, device)
-    choose_attention(pipeline, tuning.attention_backend, device)
-    if tuning.compiles:
+    if not is_parked:
+        place_pipeline(pipeline, loading.offload, device)
+    choose_attention(pipeline, loading.attention_backend, device)
+    if loading.compile:
         compile_blocks(pipeline)
-    if tuning.takes_long_prompts:
+    if entry.prompt_encoding == "long":
         encode_long_prompts(pipeline, device)
 
 
@@ -95,13 +67,12 @@ def remove_safety_checker(pipeline: DiffusionPipeline) -> None:
             pipeline.register_to_config(requires_safety_checker=False)
 
 
-def choose_scheduler(pipeline: DiffusionPipeline, name: str, config: Mapping[str, Any]) -> None:
-    """Replace a pipeline's sampler, with the config of its own except for what is given.
+def choose_scheduler(pipeline: DiffusionPipeline, choice: SchedulerChoice) -> None:
+    """Replace a pipeline's scheduler by another one, with the config of the old one but for what is given.
 
     Args:
         pipeline: Its scheduler is replaced.
-        name: A class of diffusers.
-        config: Arguments of that class.
+        choice: A class of diffusers, and arguments of that class.
 
     Raises:
         ModelLoadError: If the pipeline cannot use it, or it knows no such argument.
@@ -110,6 +81,7 @@ def choose_scheduler(pipeline: DiffusionPipeline, name: str, config: Mapping[str
     if not isinstance(current, SchedulerMixin):
         raise ModelLoadError(f"a {type(pipeline).__name__} has no scheduler to choose.")
     possible = {kind.__name__: kind for kind in [*current.compatibles, type(current)] if _is_installed(kind)}
+    name, config = choice.name, choice.config
     if name not in possible:
         raise ModelLoadError(f"this model cannot use the scheduler {name}; it can use {', '.join(sorted(possible))}.")
     known = inspect.signature(possible[name].__init__).parameters

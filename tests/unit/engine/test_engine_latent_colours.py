@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from deployments.catalog.entry import ModelEntry
 from deployments.engine.engine import Engine
 from deployments.engine.generation import draw_image
 from deployments.engine.latent_colours import LatentColours
 from deployments.engine.request import ImageRequest
-from deployments.pipelines.loading import PipelineSource, load_pipeline
+from deployments.pipelines.loading import load_pipeline
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_stable_diffusion
@@ -45,7 +46,9 @@ def test_they_change_nothing():
 
 def test_the_last_one_looks_like_the_image_once_some_were_made():
     engine = Engine(
-        load_pipeline(PipelineSource("models/shapes", is_local=True, dtype="float32")), max_batch=8, costs=FixedCosts()
+        load_pipeline(ModelEntry(repo="models/shapes", source="local", dtype="float32")),
+        max_batch=8,
+        costs=FixedCosts(),
     )
     prompts = (
         "green ring, white background",

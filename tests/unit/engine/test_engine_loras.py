@@ -8,16 +8,16 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.loading import Loading, Lora
+from deployments.catalog.tasks import ControlNet
 from deployments.engine.engine import Engine
 from deployments.engine.generation import draw_image
 from deployments.engine.lora_sets import LoraSets, lora_set
 from deployments.engine.request import ImageRequest
 from deployments.parameters import LoraChoice
-from deployments.pipelines.controlnet import ControlNetSource
 from deployments.pipelines.exceptions import UnsuitableRequestError
-from deployments.pipelines.loading import PipelineSource, load_pipeline
-from deployments.pipelines.lora import LoraWeights
-from deployments.pipelines.tuning import Tuning
+from deployments.pipelines.loading import load_pipeline
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_controlnet, save_folder, save_lora
@@ -36,14 +36,15 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def load(folder: Path, tuning: Tuning | None = None) -> DiffusionPipeline:
-    controlnet = ControlNetSource(str(folder / "lines"), is_local=True)
-    return load_pipeline(PipelineSource(str(folder / "model"), is_local=True, controlnet=controlnet), "cpu", tuning)
+def load(folder: Path, **fields: object) -> DiffusionPipeline:
+    controlnet = ControlNet(repo=str(folder / "lines"), source="local")
+    entry = ModelEntry(repo=str(folder / "model"), source="local", controlnet=controlnet, **fields)
+    return load_pipeline(entry, "cpu")
 
 
 def loaded_for_requests(folder: Path, **more: object) -> DiffusionPipeline:
-    loras = {name: LoraWeights(str(folder / name), is_local=True) for name in ("ink", "gold")}
-    return load(folder, Tuning(request_loras=loras, **more))
+    loras = {name: Lora(repo=str(folder / name), source="local") for name in ("ink", "gold")}
+    return load(folder, request_loras=loras, **more)
 
 
 def with_loras(request: ImageRequest, *loras: LoraChoice) -> ImageRequest:
@@ -126,7 +127,8 @@ def test_equal_sets_share_forwards_and_different_ones_do_not(folder):
 
 def test_those_that_are_always_on_stay_on(folder):
     always = (("gold", 0.2),)
-    tuned = loaded_for_requests(folder, loras=[LoraWeights(str(folder / "gold"), is_local=True, scale=0.2)])
+    loading = Loading(loras=[Lora(repo=str(folder / "gold"), source="local", scale=0.2)])
+    tuned = loaded_for_requests(folder, loading=loading)
     requests = [image_request(seed=1), image_request(seed=2, loras=(("ink", 0.3),)), image_request(seed=3)]
     together, _ = draw_in_company(tuned, requests)
 

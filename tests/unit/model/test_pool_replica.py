@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from deployments.catalog.catalog import Catalog
+from deployments.catalog.entry import ModelEntry
 from deployments.jobs.records.jobs import Job, JobPhase, JobRequest, JobState
 from deployments.model.image_model import ImageModel
 from deployments.parameters import GenerationSettings
-from deployments.pipelines.loading import PipelineSource, load_pipeline
+from deployments.pipelines.loading import load_pipeline
 from deployments.pipelines.weights import Weights
 from deployments.pools import parked_model
 from deployments.pools import replica as pool_replica
@@ -49,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def size_of(folder: Path) -> int:
     """Bytes of the weights of the model in a folder."""
-    return Weights(load_pipeline(PipelineSource(str(folder), is_local=True), "cpu"), "cpu").size
+    return Weights(load_pipeline(ModelEntry(repo=str(folder), source="local"), "cpu"), "cpu").size
 
 
 def catalog_of(folder: Path, **pool: object) -> Catalog:

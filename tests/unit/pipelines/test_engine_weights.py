@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.loading import Loading, Lora, Quantization
 from deployments.engine.engine import Engine
-from deployments.pipelines.loading import PipelineSource, load_pipeline
-from deployments.pipelines.lora import LoraWeights
-from deployments.pipelines.quantization import WeightQuantization
-from deployments.pipelines.tuning import Tuning
+from deployments.pipelines.loading import load_pipeline
 from deployments.pipelines.weights import Weights
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_folder, save_lora
@@ -41,15 +40,16 @@ def addresses(pipeline) -> list[int]:
 @pytest.mark.parametrize("kind", ["plain", "layerwise", "lora", "gguf"])
 def test_an_engine_draws_the_same_after_its_weights_went_and_came(tmp_path: Path, kind: str) -> None:
     folder = save_folder(tmp_path / "tiny")
-    tuning, quantization = Tuning(), None
+    loading, loras = Loading(), {}
     if kind == "layerwise":
-        tuning = Tuning(layerwise_casting="float8_e4m3fn")
+        loading = Loading(layerwise_casting="float8_e4m3fn")
     if kind == "lora":
-        tuning = Tuning(request_loras={"ink": LoraWeights(str(save_lora(tmp_path / "lora")), is_local=True)})
+        loras = {"ink": Lora(repo=str(save_lora(tmp_path / "lora")), source="local")}
     if kind == "gguf":
         write_gguf(tmp_path / "unet.gguf", tiny_stable_diffusion().unet)
-        quantization = WeightQuantization("gguf", file=str(tmp_path / "unet.gguf"))
-    pipeline = load_pipeline(PipelineSource(str(folder), is_local=True, quantization=quantization), "cpu", tuning)
+        loading = Loading(quantization=Quantization(method="gguf", file=str(tmp_path / "unet.gguf")))
+    entry = ModelEntry(repo=str(folder), source="local", loading=loading, request_loras=loras)
+    pipeline = load_pipeline(entry, "cpu")
     kept = addresses(pipeline)
     device = Device()
     weights = Weights(pipeline, "cpu", device)

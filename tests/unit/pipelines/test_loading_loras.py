@@ -9,11 +9,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.loading import Loading, Lora
 from deployments.engine.engine import Engine
 from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
-from deployments.pipelines.lora import LoraWeights, add_loras
-from deployments.pipelines.tuning import Tuning, tune_pipeline
+from deployments.pipelines.lora import add_loras
+from deployments.pipelines.tuning import tune_pipeline
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_lora
@@ -27,17 +29,17 @@ def folder(tmp_path) -> Path:
     return save_lora(tmp_path / "style")
 
 
-def local(path: Path, **more) -> LoraWeights:
-    return LoraWeights(str(path), is_local=True, **more)
+def local(path: Path, **more) -> Lora:
+    return Lora(repo=str(path), source="local", **more)
 
 
-def picture_with(*loras: LoraWeights):
+def picture_with(*loras: Lora):
     pipeline = tiny_stable_diffusion()
     add_loras(pipeline, loras)
     return draw_image(pipeline, image_request())
 
 
-def refusal(*loras: LoraWeights, pipeline=None) -> str:
+def refusal(*loras: Lora, pipeline=None) -> str:
     with pytest.raises(ModelLoadError) as caught:
         add_loras(pipeline or tiny_stable_diffusion(), loras)
     return str(caught.value)
@@ -74,7 +76,8 @@ def test_several_work_at_once_in_any_order(tmp_path, folder):
 
 def test_an_engine_over_it_and_layerwise_casting_draws_the_same(folder):
     pipeline = tiny_stable_diffusion()
-    tune_pipeline(pipeline, Tuning(loras=[local(folder, scale=0.1)], layerwise_casting="float8_e4m3fn"), "cpu")
+    loading = Loading(loras=[local(folder, scale=0.1)], layerwise_casting="float8_e4m3fn")
+    tune_pipeline(pipeline, ModelEntry(repo="owner/name", loading=loading), "cpu")
     requests = [image_request(seed=seed) for seed in range(3)]
     expected = [draw_image(pipeline, request) for request in requests]
     engine = Engine(pipeline, max_batch=4, costs=FixedCosts())
@@ -113,7 +116,7 @@ def test_a_hub_id_is_asked_for_with_revision_and_token():
     asked = {}
     pipeline = tiny_stable_diffusion()
     pipeline.load_lora_weights = lambda location, **arguments: asked.update(arguments, location=location)
-    lora = LoraWeights("owner/style", weight_name="style.safetensors", revision="v2")
+    lora = Lora(repo="owner/style", weight_name="style.safetensors", revision="v2")
     with pytest.raises(ModelLoadError):
         add_loras(pipeline, [lora], token="secret")
     assert asked == {

@@ -11,10 +11,12 @@ import torch
 import transformers
 from diffusers import BitsAndBytesConfig
 
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.loading import Loading, Quantization
 from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
-from deployments.pipelines.loading import PipelineSource, load_pipeline
-from deployments.pipelines.quantization import WeightQuantization, quantization_arguments
+from deployments.pipelines.loading import load_pipeline
+from deployments.pipelines.quantization import quantization_arguments
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_folder
 from tests.support.tiny_pipelines import tiny_stable_diffusion
@@ -32,9 +34,11 @@ def folder(tmp_path_factory) -> Path:
     return save_folder(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def load(folder: Path, *quantization, **more):
-    source = PipelineSource(str(folder), is_local=True, quantization=WeightQuantization(*quantization, **more))
-    return load_pipeline(source, "cpu")
+def load(folder: Path, method: str, kind: str | None = None, components: tuple[str, ...] = (), **more):
+    # Not checked: a catalog refuses a kind for gguf.
+    chosen = Quantization.model_construct(method=method, kind=kind, components=components, **more)
+    loading = Loading.model_construct(quantization=chosen)
+    return load_pipeline(ModelEntry(repo=str(folder), source="local", loading=loading), "cpu")
 
 
 def refusal(folder: Path, *quantization, **more) -> str:
@@ -73,7 +77,7 @@ def test_a_missing_component_is_named_with_those_there_are(folder):
 class TestBitsAndBytes:
     def test_the_denoiser_is_quantized_where_nothing_is_said(self):
         (arguments,) = quantization_arguments(
-            WeightQuantization("bitsandbytes", "nf4"), INDEX, "", torch.bfloat16
+            Quantization(method="bitsandbytes", kind="nf4"), INDEX, "", torch.bfloat16
         ).values()
         (config,) = arguments.quant_mapping.values()
         assert list(arguments.quant_mapping) == ["transformer"]
@@ -82,7 +86,7 @@ class TestBitsAndBytes:
         assert config.bnb_4bit_compute_dtype == torch.bfloat16
 
     def test_each_component_has_the_config_of_its_library(self):
-        chosen = WeightQuantization("bitsandbytes", "int8", ("transformer", "text_encoder_3"))
+        chosen = Quantization(method="bitsandbytes", kind="int8", components=("transformer", "text_encoder_3"))
         (arguments,) = quantization_arguments(chosen, INDEX, "", torch.bfloat16).values()
         assert isinstance(arguments.quant_mapping["transformer"], BitsAndBytesConfig)
         assert isinstance(arguments.quant_mapping["text_encoder_3"], transformers.BitsAndBytesConfig)

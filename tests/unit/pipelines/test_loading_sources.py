@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.loading import Loading
 from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
-from deployments.pipelines.loading import PipelineSource, load_pipeline, weights_fingerprint
+from deployments.pipelines.loading import load_pipeline, weights_fingerprint
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_folder, save_single_file
 from tests.support.tiny_pipelines import tiny_stable_diffusion
@@ -25,8 +27,10 @@ def picture():
     return draw_image(tiny_stable_diffusion(), image_request())
 
 
-def load(path: Path, **source):
-    return load_pipeline(PipelineSource(str(path), is_local=True, **source), "cpu")
+def load(path: Path, config: str | None = None, **source):
+    # Not checked: a catalog refuses some of these before they are read.
+    entry = ModelEntry.model_construct(repo=str(path), source="local", loading=Loading(config=config), **source)
+    return load_pipeline(entry, "cpu")
 
 
 def refusal(path: Path, **source) -> str:
@@ -60,8 +64,8 @@ class TestForms:
             return tiny_stable_diffusion()
 
         monkeypatch.setattr("deployments.pipelines.loading.DiffusionPipeline.from_pretrained", from_pretrained)
-        source = PipelineSource("owner/name", revision="v1", token="secret", variant="fp16", dtype="float16")
-        load_pipeline(source, "cpu")
+        entry = ModelEntry(repo="owner/name", revision="v1", variant="fp16", dtype="float16")
+        load_pipeline(entry, "cpu", token="secret")
 
         assert asked == {
             "location": "owner/name",

@@ -7,11 +7,13 @@ import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.loading import Loading, SchedulerChoice
 from deployments.engine.engine import Engine
 from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.offload import offload_groups, offload_modules
-from deployments.pipelines.tuning import Tuning, choose_attention, tune_pipeline
+from deployments.pipelines.tuning import choose_attention, tune_pipeline
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
@@ -34,7 +36,7 @@ def keep_attention_backend():
 
 
 def tuned(pipeline, **changes):
-    tune_pipeline(pipeline, Tuning(**changes), "cpu")
+    tune_pipeline(pipeline, ModelEntry(repo="owner/name", loading=Loading(**changes)), "cpu")
     return pipeline
 
 
@@ -72,7 +74,7 @@ class TestDefaults:
 class TestScheduler:
     def test_is_another_one_with_the_models_own_config(self, pipeline):
         beta = pipeline.scheduler.config.beta_end
-        tuned(pipeline, scheduler="EulerDiscreteScheduler", scheduler_config={"use_karras_sigmas": True})
+        tuned(pipeline, scheduler=SchedulerChoice(name="EulerDiscreteScheduler", config={"use_karras_sigmas": True}))
 
         assert isinstance(pipeline.scheduler, EulerDiscreteScheduler)
         assert pipeline.scheduler.config.use_karras_sigmas
@@ -82,19 +84,19 @@ class TestScheduler:
         stock = tiny_stable_diffusion()
         stock.scheduler = EulerDiscreteScheduler.from_config(stock.scheduler.config, use_karras_sigmas=True)
         expected = draw_image(stock, image_request())
-        tuned(pipeline, scheduler="EulerDiscreteScheduler", scheduler_config={"use_karras_sigmas": True})
+        tuned(pipeline, scheduler=SchedulerChoice(name="EulerDiscreteScheduler", config={"use_karras_sigmas": True}))
 
         assert np.array_equal(draw_image(pipeline, image_request()), expected)
 
     @pytest.mark.parametrize("name", ["FlowMatchEulerDiscreteScheduler", "StableDiffusionPipeline", "NoSuchScheduler"])
     def test_of_another_family_is_refused_with_those_there_are(self, pipeline, name):
-        message = refusal(pipeline, scheduler=name)
+        message = refusal(pipeline, scheduler=SchedulerChoice(name=name))
 
         assert message.startswith(f"this model cannot use the scheduler {name}; it can use DDIMScheduler, ")
         assert "UniPCMultistepScheduler" in message
 
     def test_an_argument_that_it_does_not_have_is_refused(self, pipeline):
-        message = refusal(pipeline, scheduler="EulerDiscreteScheduler", scheduler_config={"karras": True})
+        message = refusal(pipeline, scheduler=SchedulerChoice(name="EulerDiscreteScheduler", config={"karras": True}))
 
         assert message == "EulerDiscreteScheduler has no argument karras."
 
@@ -107,7 +109,7 @@ class Checker(torch.nn.Identity):
 class TestSafetyChecker:
     def test_is_left_out(self, pipeline):
         pipeline.register_modules(safety_checker=Checker())
-        tuned(pipeline, has_safety_checker=False)
+        tuned(pipeline, safety_checker=False)
 
         assert pipeline.components["safety_checker"] is None
 
@@ -120,7 +122,7 @@ class TestSafetyChecker:
     def test_a_pipeline_without_one_stays_as_it_is(self):
         pipeline = tiny_pipeline(diffusers.FluxPipeline)
         components = dict(pipeline.components)
-        tuned(pipeline, has_safety_checker=False)
+        tuned(pipeline, safety_checker=False)
 
         assert pipeline.components == components
 
@@ -222,7 +224,7 @@ class TestCompile:
             compile_blocks(self, **arguments, backend="eager")
 
         monkeypatch.setattr(UNet2DConditionModel, "compile_repeated_blocks", compile_without_code)
-        tuned(pipeline, compiles=True)
+        tuned(pipeline, compile=True)
 
         assert asked == [{"dynamic": True}]
         blocks = [each for each in pipeline.unet.modules() if type(each).__name__ == "BasicTransformerBlock"]
@@ -233,7 +235,7 @@ class TestCompile:
     def test_a_denoiser_without_such_blocks_is_told(self, pipeline, monkeypatch):
         monkeypatch.setattr(UNet2DConditionModel, "_repeated_blocks", [])
 
-        assert "names no repeated blocks" in refusal(pipeline, compiles=True)
+        assert "names no repeated blocks" in refusal(pipeline, compile=True)
 
 
 class TestOffload:

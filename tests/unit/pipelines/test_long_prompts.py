@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from deployments.catalog.entry import ModelEntry
 from deployments.engine.engine import Engine
 from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.long_prompts import encode_long_prompts
-from deployments.pipelines.tuning import Tuning, tune_pipeline
+from deployments.pipelines.tuning import tune_pipeline
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
@@ -89,4 +90,4 @@ def test_image_to_image_reads_long_prompts_too(pipeline):
 def test_pipelines_that_read_otherwise_say_so(name):
     pipeline = tiny_pipeline(getattr(diffusers, name))
     with pytest.raises(ModelLoadError, match=f"CLIP text encoders alone, not for a {name}"):
-        tune_pipeline(pipeline, Tuning(takes_long_prompts=True), "cpu")
+        tune_pipeline(pipeline, ModelEntry(repo="owner/name", prompt_encoding="long"), "cpu")
