@@ -16,17 +16,13 @@ from deployments.jobs.records.exceptions import UnknownJobError
 from deployments.jobs.records.jobs import JobState
 from deployments.telemetry.logs import about_nobody
 from deployments.tracker.job_tracker import JobTracker
+from serve.services.watchers import Watcher, Watchers
 
 logger = logging.getLogger(__name__)
 
-MOST_UNREAD_JOBS = 1000
 MOST_POSITIONS = 10_000
 # How far the clocks and the commits of several trackers may lie apart.
 OVERLAP = timedelta(seconds=10)
-
-
-class UnreadJobsError(Exception):
-    """More jobs changed than are kept for one who does not read; watch again."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Rhythm:
     Attributes:
         wait: The longest wait in one call of the tracker.
         refresh: After which all watched jobs are looked at again, changed or not.
-        rest: After a change, so that those which follow closely are told as one.
+        rest: After a change, so that those which follow closely make one look.
         pause: After a call that failed.
         heartbeat: Between two comments to a client who watches, which keep its connection.
     """
@@ -48,56 +44,12 @@ class Rhythm:
     heartbeat: float = 15.0
 
 
-class Watcher:
-    """What one who watches has not read yet: of each job the newest view, and nothing older.
-
-    Args:
-        is_patient: Whether the watcher waits for as long as the tracker is away, from the first look on.
-    """
-
-    def __init__(self, *, is_patient: bool) -> None:
-        self.is_patient = is_patient
-        self._unread: dict[str, JobView] = {}
-        self._news = asyncio.Event()
-        self._failure: Exception | None = None
-        self.has_seen_any = False
-
-    async def next(self) -> list[JobView]:
-        """Wait for a look at the jobs, and return the newest view of each that was looked at since the last call.
-
-        Raises:
-            UnknownJobError: A job that is watched is not there, any more or at all.
-            UnreadJobsError: Too many jobs changed meanwhile.
-            JobError: The very first look failed, and this one is not patient.
-        """
-        await self._news.wait()
-        self._news.clear()
-        if self._failure is not None:
-            raise self._failure
-        views, self._unread = self._unread, {}
-        return list(views.values())
-
-    def offer(self, view: JobView) -> None:
-        """Keep a view, in the place of an older one of the same job."""
-        self.has_seen_any = True
-        self._unread[view.job.id] = view
-        self._news.set()
-        if len(self._unread) > MOST_UNREAD_JOBS:
-            self.fail(UnreadJobsError())
-
-    def fail(self, error: Exception) -> None:
-        """Have :meth:`next` raise an error."""
-        self._failure = error
-        self._unread = {}
-        self._news.set()
-
-
 class JobFeed:
     """Follows the jobs that are watched in this process.
 
-    One long poll at the tracker tells which jobs changed, and one call looks at those that somebody watches, however
-    many do. All of them are looked at again after a gap in the changes and every few seconds, as a job may have been
-    changed through another tracker. Nothing is asked while nobody watches.
+    One long poll returns the jobs that changed, and one call reads those that somebody watches, however many do. All of
+    them are read again after a gap in the changes and every few seconds, as another tracker may have changed a job. The
+    feed calls nobody while nobody watches.
 
     Args:
         tracker: The job tracker.
@@ -107,28 +59,33 @@ class JobFeed:
     def __init__(self, tracker: JobTracker, rhythm: Rhythm) -> None:
         self._tracker = tracker
         self.rhythm = rhythm
-        self._of_jobs: dict[str, set[Watcher]] = {}
-        self._of_clients: dict[str, set[Watcher]] = {}
-        self._ended_since: dict[str, datetime] = {}
-        self._stale_jobs: dict[str, None] = {}
-        self._stale_clients: dict[str, None] = {}
         self._any_stale = asyncio.Event()
+        self._of_jobs = Watchers(self._any_stale)
+        self._of_clients = Watchers(self._any_stale)
+        self._ended_since: dict[str, datetime] = {}
         # Of pending jobs, the one whose position was told longest ago first.
         self._positions: FIFOCache[str, JobView] = FIFOCache(MOST_POSITIONS)
         self._tasks: list[asyncio.Task[None]] = []
 
     @contextmanager
-    def watch_job(self, job_id: str) -> Iterator[Watcher]:
-        """Watch one job: its view of now is the first news."""
-        with self._watching(self._of_jobs, job_id) as watcher:
+    def watch_job(self, job_id: str, *, is_patient: bool = True) -> Iterator[Watcher]:
+        """Watch one job: its view of now is the first news.
+
+        Args:
+            job_id: The job.
+            is_patient: As of :class:`Watcher`.
+        """
+        self._follow()
+        with self._of_jobs.watching(job_id, is_patient=is_patient) as watcher:
             yield watcher
 
     @contextmanager
     def watch_client(self, client: str, ended_since: datetime) -> Iterator[Watcher]:
         """Watch all jobs of a client; those that are open, or ended at ``ended_since`` or later, are the first news."""
+        self._follow()
         self._ended_since[client] = min(ended_since, self._ended_since.get(client, ended_since))
         try:
-            with self._watching(self._of_clients, client) as watcher:
+            with self._of_clients.watching(client) as watcher:
                 yield watcher
         finally:
             if client not in self._of_clients:
@@ -141,7 +98,7 @@ class JobFeed:
             UnknownJobError: There is none with this id.
             JobError: The tracker does not answer.
         """
-        with self._watching(self._of_jobs, job_id, is_patient=False) as watcher:
+        with self.watch_job(job_id, is_patient=False) as watcher:
             return (await watcher.next())[0]
 
     async def changed_view(self, job_id: str, seen: Collection[str], wait_seconds: float) -> JobView:
@@ -156,7 +113,7 @@ class JobFeed:
             UnknownJobError: There is none with this id.
             JobError: The tracker does not answer.
         """
-        with self._watching(self._of_jobs, job_id, is_patient=False) as watcher:
+        with self.watch_job(job_id, is_patient=False) as watcher:
             (view,) = await watcher.next()
             seen = seen or {view.job.version}
             with suppress(TimeoutError):
@@ -172,30 +129,14 @@ class JobFeed:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    @contextmanager
-    def _watching(self, watchers: dict[str, set[Watcher]], key: str, *, is_patient: bool = True) -> Iterator[Watcher]:
-        watcher = Watcher(is_patient=is_patient)
-        watchers.setdefault(key, set()).add(watcher)
-        (self._stale_jobs if watchers is self._of_jobs else self._stale_clients)[key] = None
-        self._any_stale.set()
+    def _follow(self) -> None:
         if not self._tasks:
             forever = (self._follow_forever(), self._look_while_watched())
             self._tasks = [asyncio.create_task(work, context=about_nobody()) for work in forever]
-        try:
-            yield watcher
-        finally:
-            watchers[key].discard(watcher)
-            if not watchers[key]:
-                del watchers[key]
-
-    def _mark(self, job_ids: Iterable[str], clients: Iterable[str] = ()) -> None:
-        self._stale_jobs.update(dict.fromkeys(job_ids))
-        self._stale_clients.update(dict.fromkeys(clients))
-        if self._stale_jobs or self._stale_clients:
-            self._any_stale.set()
 
     def _mark_all(self) -> None:
-        self._mark(self._of_jobs, self._of_clients)
+        self._of_jobs.mark_all()
+        self._of_clients.mark_all()
 
     async def _follow_forever(self) -> None:
         cursor = None
@@ -211,9 +152,9 @@ class JobFeed:
             if changes.is_gap:
                 self._mark_all()
             elif self._of_clients:
-                self._mark(changes.job_ids)  # whose they are is seen when they are looked at
+                self._of_jobs.mark(changes.job_ids)  # whose they are is seen when they are looked at
             else:
-                self._mark(job_id for job_id in changes.job_ids if job_id in self._of_jobs)
+                self._of_jobs.mark(job_id for job_id in changes.job_ids if job_id in self._of_jobs)
             if changes.is_news:
                 await asyncio.sleep(self.rhythm.rest)
 
@@ -229,8 +170,7 @@ class JobFeed:
                     break
                 self._mark_all()
                 refresh_at = loop.time() + self.rhythm.refresh
-            job_ids, clients = list(self._stale_jobs), list(self._stale_clients)
-            self._stale_jobs, self._stale_clients = {}, {}
+            job_ids, clients = self._of_jobs.take_stale(), self._of_clients.take_stale()
             self._any_stale.clear()
             try:
                 await self._look(job_ids, clients)
@@ -238,7 +178,8 @@ class JobFeed:
                 logger.warning("The tracker does not show its jobs, and is asked again: %s", error)
                 self._fail_newcomers(error)
                 await asyncio.sleep(self.rhythm.pause)
-                self._mark(job_ids, clients)
+                self._of_jobs.mark(job_ids)
+                self._of_clients.mark(clients)
         following, _ = self._tasks
         following.cancel()
         self._tasks = []
@@ -258,18 +199,17 @@ class JobFeed:
             if job_id in views:
                 self._tell(self._with_position(views[job_id]))
             else:
-                for watcher in self._of_jobs.get(job_id, ()):
+                for watcher in self._of_jobs.of(job_id):
                     watcher.fail(UnknownJobError(f"There is no job {job_id}."))
 
     def _tell(self, view: JobView) -> None:
-        for watcher in self._of_jobs.get(view.job.id, set()) | self._of_clients.get(view.job.request.client, set()):
+        for watcher in self._of_jobs.of(view.job.id) | self._of_clients.of(view.job.request.client):
             watcher.offer(view)
 
     def _fail_newcomers(self, error: Exception) -> None:
-        for watchers in (*self._of_jobs.values(), *self._of_clients.values()):
-            for watcher in watchers:
-                if not (watcher.is_patient or watcher.has_seen_any):
-                    watcher.fail(error)
+        for watcher in (*self._of_jobs, *self._of_clients):
+            if not (watcher.is_patient or watcher.has_seen_any):
+                watcher.fail(error)
 
     def _in_order(self, job_ids: Iterable[str]) -> list[str]:
         """The tracker tells the positions of the first jobs only: of those that have waited longest for theirs."""

@@ -18,7 +18,8 @@ from serve.api.cyberimage.parameters import Behind, Caller, JobId
 from serve.http.access import READS, Who
 from serve.http.event_streams import event_stream
 from serve.protection.identity import require_own_job
-from serve.services.job_feed import OVERLAP, JobFeed, UnreadJobsError
+from serve.services.job_feed import OVERLAP, JobFeed
+from serve.services.watchers import UnreadJobsError
 
 # Jobs of a client of which it is known what was told: open ones, and those whose end may be looked at again.
 _MOST_TOLD = 5000

@@ -287,7 +287,7 @@ class TestLongPoll:
     async def waiting(self, service, job_id: str, tag: str = "") -> asyncio.Task:
         poll = asyncio.create_task(self.poll(service, job_id, tag))
         watching = service.app.state.services.feed._of_jobs
-        while not any(watcher.has_seen_any for watchers in watching.values() for watcher in watchers):  # noqa: ASYNC110
+        while not any(watcher.has_seen_any for watcher in watching):  # noqa: ASYNC110
             await asyncio.sleep(0)
         return poll
 

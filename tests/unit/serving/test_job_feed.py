@@ -16,7 +16,8 @@ from deployments.jobs.records.jobs import JobPhase, JobState, ProgressReport
 from deployments.jobs.transaction.operations import reads, set_parts
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.remote import TrackerUnavailableError
-from serve.services.job_feed import MOST_UNREAD_JOBS, JobFeed, Rhythm, UnreadJobsError, Watcher
+from serve.services.job_feed import JobFeed, Rhythm
+from serve.services.watchers import MOST_UNREAD_JOBS, UnreadJobsError, Watcher
 from tests.support.job_samples import request
 from tests.support.job_trackers import job_tracker, submit_to
 
