@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from deployments.storage import png
 from deployments.storage.formats import FORMATS, available_formats
-from deployments.storage.image_file import encode_image
+from deployments.storage.metadata import png
+from deployments.storage.metadata.image_file import encode_image
 from deployments.storage.thumbnails import THUMBNAIL_SIZES, encode_thumbnail
 
 METADATA = {

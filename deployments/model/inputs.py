@@ -14,7 +14,7 @@ from deployments.jobs.records.jobs import Picture
 from deployments.parameters import GenerationSettings
 from deployments.pipelines.exceptions import UnsuitableRequestError
 from deployments.storage.base import MissingObjectError, Storage
-from deployments.storage.image_file import UnreadableImageError, opened_image
+from deployments.storage.metadata.image_file import UnreadableImageError, opened_image
 from deployments.tracker.job_tracker import JobTracker
 
 

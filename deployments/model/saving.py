@@ -15,7 +15,8 @@ from deployments.jobs.records.jobs import Claim, NewImage
 from deployments.parameters import GenerationSettings
 from deployments.storage.base import Storage
 from deployments.storage.formats import FORMATS
-from deployments.storage.image_file import encode_image, image_id, image_key
+from deployments.storage.image_names import image_id, image_key
+from deployments.storage.metadata.image_file import encode_image
 from deployments.storage.thumbnails import THUMBNAIL_SIZES, encode_thumbnail, write_thumbnails
 from deployments.telemetry.metrics import IMAGE_WRITE_SECONDS
 

@@ -10,7 +10,7 @@ import PIL.Image
 
 from deployments.storage.base import Storage, StorageError
 from deployments.storage.formats import FORMATS
-from deployments.storage.image_file import UnreadableImageError, opened_image
+from deployments.storage.metadata.image_file import UnreadableImageError, opened_image
 
 THUMBNAIL_SIZES = (256, 512)
 MEDIA_TYPE = FORMATS["webp"].media_type

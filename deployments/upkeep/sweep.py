@@ -17,7 +17,7 @@ from deployments.jobs.images.upkeep import KeptFile, UpkeepRecords
 from deployments.jobs.records.jobs import PictureKind
 from deployments.settings.upkeep import UpkeepSettings
 from deployments.storage.base import MissingObjectError, Storage, StoredObject
-from deployments.storage.image_file import image_id
+from deployments.storage.image_names import image_id
 
 _T = TypeVar("_T")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.storage.image_file import UnreadableImageError, read_metadata, read_parameters
+from deployments.storage.metadata.image_file import UnreadableImageError, read_metadata, read_parameters
 from serve.cli.session import WRONG_USE, fail, plain
 
 

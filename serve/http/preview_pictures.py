@@ -9,7 +9,7 @@ import PIL.Image
 
 from deployments.parameters import GenerationSettings
 from deployments.storage.formats import FORMATS
-from deployments.storage.image_file import encode_image
+from deployments.storage.metadata.image_file import encode_image
 
 
 async def enlarge_preview(

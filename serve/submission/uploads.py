@@ -13,7 +13,8 @@ from uuid import UUID, uuid5
 import PIL.Image
 
 from deployments.jobs.records.jobs import Input, NewInput
-from deployments.storage.image_file import encode_image, image_key
+from deployments.storage.image_names import image_key
+from deployments.storage.metadata.image_file import encode_image
 from deployments.storage.picture import PictureError, PictureTooLargeError, decode_picture
 from serve.services.services import Services
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from ray import serve
 
-from deployments.storage.image_file import read_metadata
+from deployments.storage.metadata.image_file import read_metadata
 from models.training.judge import Verdict
 from tests.support.service import APP_NAME, judged, pixels
 

@@ -11,7 +11,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from deployments.jobs.queue.views import JobView
-from deployments.storage.infotext import parameters_text
+from deployments.storage.metadata.infotext import parameters_text
 from deployments.storage.picture import DamagedPictureError
 from deployments.version import package_version
 from serve.api.automatic1111.bodies import ImagesAnswer

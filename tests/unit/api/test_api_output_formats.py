@@ -9,7 +9,7 @@ import pytest
 
 from deployments.storage import formats
 from deployments.storage.formats import FORMATS, available_formats
-from deployments.storage.image_file import read_metadata
+from deployments.storage.metadata.image_file import read_metadata
 from tests.support.api_service import PROMPT, api_service, sentence
 
 BODY = {"model_id": "shapes", "prompt": PROMPT}

@@ -13,7 +13,7 @@ from deployments.catalog.limits import SizeLimits
 from deployments.catalog.loading import Loading, SchedulerChoice
 from deployments.jobs.records.api_keys import NewKey, hash_of, make_key
 from deployments.jobs.records.jobs import JobPhase, JobState, ProgressReport
-from deployments.storage.image_file import read_parameters
+from deployments.storage.metadata.image_file import read_parameters
 from deployments.tracker.choices import ModelChoices
 from deployments.tracker.previews import encode_preview
 from serve.api.automatic1111.samplers import SAMPLERS, SamplerNotFoundError, samplers_of, scheduler_named

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deployments.storage.formats import FORMATS, available_formats
-from deployments.storage.image_file import encode_image
+from deployments.storage.metadata.image_file import encode_image
 from serve.cli.main import app
 
 METADATA = {"prompt": "a castle", "settings": {"num_inference_steps": 20, "seed": 7}}

@@ -16,8 +16,9 @@ from deployments.model.saving import save_image
 from deployments.parameters import GenerationSettings
 from deployments.storage.base import StorageError
 from deployments.storage.formats import FORMATS, available_formats
-from deployments.storage.image_file import image_id, read_metadata
+from deployments.storage.image_names import image_id
 from deployments.storage.local import LocalStorage
+from deployments.storage.metadata.image_file import read_metadata
 from deployments.storage.thumbnails import delete_image_files, thumbnail_key
 
 JOB = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"

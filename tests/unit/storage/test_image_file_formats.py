@@ -12,10 +12,10 @@ import PIL.Image
 import pytest
 from sd_parsers import ParserManager
 
-from deployments.storage import png
 from deployments.storage.formats import FORMATS, available_formats, media_type_of
-from deployments.storage.image_file import encode_image, read_metadata, read_parameters
-from deployments.storage.infotext import parameters_text
+from deployments.storage.metadata import png
+from deployments.storage.metadata.image_file import encode_image, read_metadata, read_parameters
+from deployments.storage.metadata.infotext import parameters_text
 
 METADATA: dict[str, Any] = {
     "model_id": "shapes",

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL.PngImagePlugin import PngInfo
 
-from deployments.storage.image_file import UnreadableImageError, encode_image, read_metadata
-from deployments.storage.infotext import parameters_text
+from deployments.storage.metadata.image_file import UnreadableImageError, encode_image, read_metadata
+from deployments.storage.metadata.infotext import parameters_text
 
 METADATA: dict[str, Any] = {
     "model_id": "shapes",

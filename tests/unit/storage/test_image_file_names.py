@@ -4,7 +4,7 @@ from uuid import UUID
 import pytest
 
 from deployments.storage.base import check_key
-from deployments.storage.image_file import image_id, image_key
+from deployments.storage.image_names import image_id, image_key
 
 JOB = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
 

@@ -10,7 +10,7 @@ import pytest
 from deployments.jobs.records.jobs import JobState
 from deployments.settings.upkeep import UpkeepSettings
 from deployments.storage.base import StoredObject
-from deployments.storage.image_file import image_id, image_key
+from deployments.storage.image_names import image_id, image_key
 from deployments.upkeep.sweep import Sweep, Upkeep, damaged_files
 from tests.support.api_service import api_service
 

@@ -1,4 +1,4 @@
-"""Image files: their names, their pixels, and the parameters they carry.
+"""Image files: their pixels, and the parameters that they carry.
 
 Two texts go into a file: ``parameters``, which other programs read, and the metadata as JSON, as the former cannot tell
 a prompt with a line "Negative prompt: ..." from a negative prompt. PNG has them in the text chunks ``parameters`` and
@@ -11,17 +11,15 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date
 from typing import Any
-from uuid import UUID, uuid5
 
 import PIL.Image
 
 from deployments.errors import CyberImageError
-from deployments.storage.exif_and_xmp import comment_in, exif_of, json_in, xmp_of
 from deployments.storage.formats import FORMATS, ImageFormat
-from deployments.storage.infotext import parameters_text
-from deployments.storage.png import encode_png
+from deployments.storage.metadata.exif_and_xmp import comment_in, exif_of, json_in, xmp_of
+from deployments.storage.metadata.infotext import parameters_text
+from deployments.storage.metadata.png import encode_png
 
 PARAMETERS_CHUNK = "parameters"
 METADATA_CHUNK = "cyberimage"
@@ -33,30 +31,6 @@ class UnreadableImageError(CyberImageError, ValueError):
     """Not a readable PNG, JPEG, WebP or AVIF file."""
 
     status = 422
-
-
-def image_id(job_id: str, index: int) -> str:
-    """Return the id of an image: always the same for the same place in the same job (RFC 9562, UUID version 5).
-
-    Args:
-        job_id: The job's UUID.
-        index: The image's place among the job's images, from 0.
-
-    Raises:
-        ValueError: The job id is not a UUID.
-    """
-    return str(uuid5(UUID(job_id), f"image/{index}"))
-
-
-def image_key(image_id: str, created: date, extension: str) -> str:
-    """Return where storage keeps an image: ``YYYY/MM/DD/<id>.<extension>``.
-
-    Args:
-        image_id: The image's id.
-        created: The day the *job* was created, in UTC, so that every attempt has the same key.
-        extension: Without the dot, in small letters: png.
-    """
-    return f"{created.year:04}/{created.month:02}/{created.day:02}/{image_id}.{extension}"
 
 
 def encode_image(

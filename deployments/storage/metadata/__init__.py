@@ -1,0 +1,1 @@
+"""What image files carry beside their pixels, written and read."""
