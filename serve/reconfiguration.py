@@ -26,7 +26,7 @@ async def apply_live_settings(services: Services, user_config: Any) -> None:
     settings = services.settings
     level = live.log_level or settings.logging.level
     set_log_level(level)
-    services.protection.use_limits(settings.limits.model_copy(update=live.limits.model_dump(exclude_none=True)))
+    services.protection.rate_limits.use(settings.limits.model_copy(update=live.limits.model_dump(exclude_none=True)))
     try:
         await services.tracker.set_log_level(level)
     except JobError:

@@ -11,7 +11,7 @@ from fastapi.security.base import SecurityBase
 
 from deployments.jobs.records.api_keys import Scope
 from serve.protection.identity import Identity, NotAllowedError
-from serve.protection.protection import Protection, RateLimitedError
+from serve.protection.rate_limits import RateLimitedError, RateLimits
 
 _PUBLIC_PATHS = frozenset({"/", "/live", "/health", "/docs", "/openapi.json"})
 _PUBLIC_FOLDERS = ("/static/", "/docs/")
@@ -65,8 +65,8 @@ class Access(SecurityBase):
         who = identity_of(request)
         if self.scope not in who.scopes:
             raise NotAllowedError(f"Your API key may not do that: it needs the scope {self.scope}.")
-        protection: Protection = request.app.state.services.protection
-        window = await (protection.spend_submit(who) if self.submits else protection.spend_read(who))
+        limits: RateLimits = request.app.state.services.protection.rate_limits
+        window = await (limits.spend_submit(who) if self.submits else limits.spend_read(who))
         request.state.rate_window = window
         if window is not None and window.exceeded:
             raise RateLimitedError(

@@ -1,25 +1,20 @@
-"""Decides who a request comes from, and whether there were too many of them."""
+"""Decides who a request comes from; :mod:`serve.protection.rate_limits` decides whether there were too many."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from limits.errors import StorageError
-
 from deployments.jobs.records.api_keys import Scope
-from deployments.settings.protection import LimitSettings
 from deployments.settings.service import Settings
 from deployments.tracker.job_tracker import JobTracker
-from deployments.tracker.rate_windows import RateWindow, RateWindows
+from deployments.tracker.rate_windows import RateWindows
 from serve.errors import ApiError
 from serve.protection.identity import Identity, NotAllowedError
 from serve.protection.key_ring import KeyRing, key_in
 from serve.protection.links import Links
-
-logger = logging.getLogger(__name__)
+from serve.protection.rate_limits import RateLimits
 
 
 class UnauthenticatedError(ApiError):
@@ -41,17 +36,6 @@ class WrongLinkError(NotAllowedError):
     """The link has expired or was changed; ask for a new one."""
 
     code = "invalid_link"
-
-
-class RateLimitedError(ApiError):
-    """There were too many requests."""
-
-    status = 429
-    code = "rate_limited"
-
-    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 60) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
 
 
 class Protection:
@@ -77,11 +61,7 @@ class Protection:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._limits = settings.limits
-        self._tracker = tracker
-        self._local = local or RateWindows()
-        redis_url = settings.limits.redis_url
-        self._redis = None if redis_url is None else RateWindows.in_redis(redis_url)
+        self.rate_limits = RateLimits(settings.limits, tracker, local)
         self._keys = KeyRing(tracker, settings.auth.cache_seconds, clock)
         self.links = Links(settings.auth, tracker, now)
 
@@ -89,10 +69,6 @@ class Protection:
     def asks_for_keys(self) -> bool:
         """Whether API keys are asked for."""
         return self._settings.auth.mode == "keys"
-
-    def use_limits(self, limits: LimitSettings) -> None:
-        """Let in so many requests from now on; which server counts them stays as it is."""
-        self._limits = limits
 
     def anybody(self, address: str) -> Identity:
         """Who asks for what everybody may have; without API keys that is everything."""
@@ -130,22 +106,3 @@ class Protection:
         if found is None:
             raise WrongKeyError
         return Identity.of_key(found, address)
-
-    async def spend_submit(self, who: Identity) -> RateWindow | None:
-        """Count a request that queues jobs, among those of all replicas; None where there is no limit."""
-        per_minute = who.limits.requests_per_minute or self._limits.submits_per_minute
-        if per_minute is None:
-            return None
-        name = f"submits/{who.rate_key}"
-        if self._redis is None:
-            return await self._tracker.spend_request(name, per_minute)
-        try:
-            return await self._redis.spend(name, per_minute)
-        except StorageError as error:
-            logger.warning("The Redis server of limits.redis_url cannot be used, and the tracker counts: %s", error)
-            return await self._tracker.spend_request(name, per_minute)
-
-    async def spend_read(self, who: Identity) -> RateWindow | None:
-        """Count another request, among those at this replica; None where there is no limit."""
-        per_minute = self._limits.reads_per_minute
-        return None if per_minute is None else await self._local.spend(f"reads/{who.rate_key}", per_minute)

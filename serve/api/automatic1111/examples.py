@@ -13,7 +13,8 @@ from serve.errors import InvalidRequestError
 from serve.http.errors import problem_of
 from serve.http.gate import RayHeaderError
 from serve.protection.identity import NotAllowedError
-from serve.protection.protection import RateLimitedError, UnauthenticatedError
+from serve.protection.protection import UnauthenticatedError
+from serve.protection.rate_limits import RateLimitedError
 from serve.submission.waiting import JobCancelledError, JobFailedError
 
 Responses = dict[int | str, dict[str, Any]]

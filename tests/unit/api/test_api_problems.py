@@ -14,7 +14,8 @@ from serve.errors import InvalidRequestError
 from serve.http.errors import add_error_handlers
 from serve.http.problems import Problem, field_named_in
 from serve.protection.identity import NotAllowedError
-from serve.protection.protection import RateLimitedError, UnauthenticatedError
+from serve.protection.protection import UnauthenticatedError
+from serve.protection.rate_limits import RateLimitedError
 
 RAISED = {
     "invalid": InvalidRequestError("settings.width, settings.height: 9x9 is 81 pixels; at most 64."),

@@ -256,7 +256,7 @@ class TestRateWindows:
     async def test_the_tracker_counts_while_redis_is_away(self, tracker, caplog):
         url = f"redis://:hunter2@127.0.0.1:{free_port()}"
         protection = Protection(Settings(limits={"submits_per_minute": 2, "redis_url": url}), tracker)
-        counted = [await protection.spend_submit(protection.anybody("1.2.3.4")) for _ in range(3)]
+        counted = [await protection.rate_limits.spend_submit(protection.anybody("1.2.3.4")) for _ in range(3)]
 
         assert [window.exceeded for window in counted] == [False, False, True]
         assert "limits.redis_url cannot be used" in caplog.text
