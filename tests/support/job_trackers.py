@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from deployments.jobs.parts import OpenParts
 from deployments.jobs.records.jobs import Job, JobRequest
+from deployments.jobs.transaction.operations import set_parts
 from deployments.settings.service import QueueSettings, WebhookSettings
 from deployments.settings.upkeep import QuotaSettings
 from deployments.tracker.job_tracker import JobTracker
@@ -28,6 +31,30 @@ def tracker_settings(
 def job_tracker(database_url: str, **settings: Any) -> JobTracker:
     """A tracker with the settings that :func:`tracker_settings` makes."""
     return JobTracker(tracker_settings(database_url, **settings))
+
+
+class StandIn(OpenParts):
+    """Stands in for a tracker: all of its calls do the same.
+
+    Args:
+        answer: Does it.
+    """
+
+    def __init__(self, answer: Callable[[], Awaitable[Any]]) -> None:
+        self._answer = answer
+        set_parts(self, OpenParts, self.call)
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        return lambda *_args, **_kwargs: self._answer()
+
+
+def raising(error: Exception) -> StandIn:
+    """A tracker all of whose calls raise an error."""
+
+    async def fail() -> None:
+        raise error
+
+    return StandIn(fail)
 
 
 async def submit_to(tracker: JobTracker, job_id: str, request: JobRequest) -> Job:

@@ -9,6 +9,7 @@ import pytest
 from deployments.storage.base import StorageError
 from deployments.tracker.remote import TrackerUnavailableError
 from tests.support.api_service import CPU_CATALOG, PROMPT, api_service, sentence
+from tests.support.job_trackers import raising
 
 ROUTES = [
     ("GET", "/api/queue"),
@@ -25,7 +26,7 @@ DATABASE_DOWN = "The job database cannot be used; the server's log says why."
 
 
 class Raising:
-    """Stands in for a tracker or a storage of which every method raises."""
+    """Stands in for a storage of which every method raises."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -104,7 +105,7 @@ class TestHealth:
         assert (await service.http.head("/health")).status_code == 200
 
     async def test_tracker_down(self, tmp_path):
-        async with api_service(tmp_path, tracker=Raising(TrackerUnavailableError())) as service:
+        async with api_service(tmp_path, tracker=raising(TrackerUnavailableError())) as service:
             response = await service.http.get("/health")
 
         down = "The job tracker does not answer; it is being restarted."
@@ -159,7 +160,7 @@ class TestHealth:
 @EVERY_ROUTE
 class TestSomethingIsDown:
     async def test_the_tracker(self, tmp_path, method, path):
-        async with api_service(tmp_path, tracker=Raising(TrackerUnavailableError())) as service:
+        async with api_service(tmp_path, tracker=raising(TrackerUnavailableError())) as service:
             response = await ask(service, method, path)
 
         assert sentence(response, 503) == "The job tracker does not answer; it is being restarted."
@@ -173,7 +174,7 @@ class TestSomethingIsDown:
         assert str(tmp_path) in caplog.text
 
     async def test_what_nobody_expected(self, tmp_path, method, path, caplog):
-        async with api_service(tmp_path, tracker=Raising(KeyError("secret"))) as service:
+        async with api_service(tmp_path, tracker=raising(KeyError("secret"))) as service:
             service.http.headers["X-Request-ID"] = "the-request"
             response = await ask(service, method, path)
 
@@ -186,7 +187,7 @@ class TestSomethingIsDown:
 
 
 async def test_an_unexpected_error_in_health_is_500(tmp_path):
-    async with api_service(tmp_path, tracker=Raising(RuntimeError())) as service:
+    async with api_service(tmp_path, tracker=raising(RuntimeError())) as service:
         assert sentence(await service.http.get("/health"), 500)
 
 

@@ -17,6 +17,7 @@ from serve.services.job_feed import Rhythm
 from serve.services.services import Services
 from tests.support.api_service import AT_ONCE, api_service, sentence
 from tests.support.event_stream import open_stream
+from tests.support.job_trackers import raising
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -80,14 +81,7 @@ class TestJob:
         assert "no job" in sentence(await service.http.get(events_of(UNKNOWN)), 404)
 
     async def test_while_the_tracker_is_down_is_503(self, tmp_path):
-        class Down:
-            def __getattr__(self, name):
-                async def call(*args, **kwargs):
-                    raise TrackerUnavailableError
-
-                return call
-
-        async with api_service(tmp_path, tracker=Down()) as service:
+        async with api_service(tmp_path, tracker=raising(TrackerUnavailableError())) as service:
             sentence(await service.http.get(events_of(UNKNOWN)), 503)
             sentence(await service.http.get(f"/api/status/{UNKNOWN}?wait=5"), 503)
 

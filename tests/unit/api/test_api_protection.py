@@ -20,6 +20,7 @@ from serve.http.access import Access, is_public
 from serve.protection.links import Links
 from serve.services.services import Services
 from tests.support.api_service import CPU_CATALOG, PROJECT, PROMPT, ApiService, api_service, sentence
+from tests.support.job_trackers import StandIn
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 BODY = {"model_id": "shapes", "prompt": PROMPT}
@@ -542,14 +543,8 @@ class TestTime:
         assert sentence(response, 408) == "The request's body did not arrive within 0.01 s."
 
     async def test_an_answer_that_does_not_begin_is_not_waited_for(self, tmp_path):
-        class Hanging:
-            def __getattr__(self, name):
-                async def call(*_args, **_kwargs):
-                    await asyncio.Event().wait()
-
-                return call
-
-        async with api_service(tmp_path, tracker=Hanging(), answer_seconds=0.01) as service:
+        hanging = StandIn(asyncio.Event().wait)
+        async with api_service(tmp_path, tracker=hanging, answer_seconds=0.01) as service:
             response = await service.http.get("/api/queue")
         assert sentence(response, 504) == "There was no answer within 0.01 s."
 
