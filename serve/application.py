@@ -10,12 +10,9 @@ from fastapi import APIRouter, FastAPI
 from deployments.settings.service import Settings
 from deployments.telemetry.traces import current_tracer
 from deployments.version import package_version
+from serve.api import automatic1111, cyberimage, mcp, openai
 from serve.api.automatic1111 import errors as automatic1111_errors
-from serve.api.automatic1111 import router as automatic1111
-from serve.api.cyberimage import router as cyberimage
-from serve.api.mcp import router as mcp
 from serve.api.openai import errors as openai_errors
-from serve.api.openai import router as openai
 from serve.http.cross_origin import add_cors
 from serve.http.deadlines import Deadlines
 from serve.http.documentation import TAGS, add_documentation

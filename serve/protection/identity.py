@@ -55,6 +55,14 @@ class Identity:
         """Whether what belongs to a client is there for this one."""
         return self.sees_all or client == self.name
 
+    def limited_to(self, client: str | None) -> str | None:
+        """Return whose records a list shows, None for everybody's.
+
+        Args:
+            client: The one that was asked for; None where all were.
+        """
+        return client if self.sees_all else self.name
+
 
 def require_own_job(who: Identity, job: Job) -> None:
     """Raise :class:`UnknownJobError`, as for a job that there is not, for one of somebody else."""

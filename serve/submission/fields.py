@@ -1,4 +1,4 @@
-"""The types of fields in clients' bodies, whatever the dialect."""
+"""The bodies of all dialects: their base, and the types of their fields."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ Flag = Annotated[bool, Field(strict=True)]
 
 
 class Body(BaseModel):
-    """A body of the CyberImage dialect: it refuses unknown fields."""
+    """What a client sends or receives; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())

@@ -69,11 +69,6 @@ PROGRESS: dict[str, Any] = {
 }
 
 
-def listing(example: list[dict[str, Any]]) -> dict[str, Any]:
-    """What FastAPI's ``responses`` has for an answer that is a list."""
-    return {"content": {"application/json": {"example": example}}}
-
-
 def error(description: str, example: Exception) -> dict[str, Any]:
     """What FastAPI's ``responses`` has for an error.
 

@@ -46,7 +46,7 @@ async def set_options(
     return {}
 
 
-@router.get("/sdapi/v1/sd-models", dependencies=[READS], responses={200: examples.listing(examples.MODELS)})
+@router.get("/sdapi/v1/sd-models", dependencies=[READS], responses={200: answer(examples.MODELS)})
 async def models(behind: Behind) -> list[ModelItem]:
     """The models of the catalog."""
     return [ModelItem(title=model_id, model_name=model_id, filename=model_id) for model_id in behind.catalog.models]
@@ -55,7 +55,7 @@ async def models(behind: Behind) -> list[ModelItem]:
 @router.get(
     "/sdapi/v1/samplers",
     dependencies=[READS],
-    responses={200: examples.listing(examples.SAMPLERS), **examples.DOWN},
+    responses={200: answer(examples.SAMPLERS), **examples.DOWN},
 )
 async def samplers(behind: Behind, who: Who) -> list[SamplerItem]:
     """The samplers of the caller's model; `Default` is the model's own."""
@@ -66,7 +66,7 @@ async def samplers(behind: Behind, who: Who) -> list[SamplerItem]:
 @router.get(
     "/sdapi/v1/schedulers",
     dependencies=[READS],
-    responses={200: examples.listing(examples.SCHEDULERS), **examples.DOWN},
+    responses={200: answer(examples.SCHEDULERS), **examples.DOWN},
 )
 async def schedulers(behind: Behind, who: Who) -> list[SchedulerItem]:
     """The noise schedule of the caller's model."""
@@ -75,19 +75,19 @@ async def schedulers(behind: Behind, who: Who) -> list[SchedulerItem]:
     return [SchedulerItem(name=name, label=name.capitalize()) for name in names]
 
 
-@router.get("/sdapi/v1/upscalers", dependencies=[READS], responses={200: examples.listing(examples.UPSCALERS)})
+@router.get("/sdapi/v1/upscalers", dependencies=[READS], responses={200: answer(examples.UPSCALERS)})
 async def upscalers() -> list[UpscalerItem]:
     """No upscaler but the one that does nothing."""
     return [UpscalerItem(name="None", scale=4.0)]
 
 
-@router.get("/sdapi/v1/latent-upscale-modes", dependencies=[READS], responses={200: examples.listing([])})
+@router.get("/sdapi/v1/latent-upscale-modes", dependencies=[READS], responses={200: answer([])})
 async def latent_upscale_modes() -> list[NamedItem]:
     """None."""
     return []
 
 
-@router.get("/sdapi/v1/sd-vae", dependencies=[READS], responses={200: examples.listing([])})
+@router.get("/sdapi/v1/sd-vae", dependencies=[READS], responses={200: answer([])})
 async def autoencoders() -> list[AutoencoderItem]:
     """None to choose from: each model has its own."""
     return []

@@ -34,6 +34,13 @@ class GenerateAnswer(Body):
     num_images: int = Field(examples=[1])
     message: str = Field(examples=["The job is queued."])
 
+    @classmethod
+    def of(cls, job: Job) -> GenerateAnswer:
+        """A job that was submitted."""
+        return cls(
+            job_id=job.id, status=job.state, num_images=job.request.settings.num_images, message="The job is queued."
+        )
+
 
 class Loading(Body):
     """A model that is being loaded."""

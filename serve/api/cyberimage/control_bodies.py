@@ -5,21 +5,18 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from deployments.jobs.records.jobs import Job, JobState, PriorityClass
 from deployments.jobs.transaction.audit import Action, AuditEntry
 from serve.api.cyberimage.bodies import Moment
+from serve.submission.fields import Body
 from serve.submission.request import GenerateBody
 
 MOST_JOBS_OF_A_BATCH = 100
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class BatchBody(_Body):
+class BatchBody(Body):
     """Jobs that are queued together."""
 
     jobs: list[GenerateBody] = Field(
@@ -27,14 +24,14 @@ class BatchBody(_Body):
     )
 
 
-class BatchAnswer(_Body):
+class BatchAnswer(Body):
     """Jobs that were accepted."""
 
     job_ids: list[str] = Field(description="In the order of the request.")
     message: str
 
 
-class PriorityBody(_Body):
+class PriorityBody(Body):
     """Another class of priority."""
 
     priority: PriorityClass = Field(description="`high`, `normal` or `low`.", examples=["high"])
@@ -49,7 +46,7 @@ class ClearableState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class ListedJob(_Body):
+class ListedJob(Body):
     """A job in a list."""
 
     id: str
@@ -89,14 +86,14 @@ class ListedJob(_Body):
         )
 
 
-class JobsAnswer(_Body):
+class JobsAnswer(Body):
     """Jobs, newest first."""
 
     jobs: list[ListedJob]
     next_cursor: str | None = Field(default=None, description="For `cursor` of the next page; null on the last one.")
 
 
-class ResetAnswer(_Body):
+class ResetAnswer(Body):
     """Stalled jobs were put back."""
 
     status: Literal["success"] = "success"
@@ -104,7 +101,7 @@ class ResetAnswer(_Body):
     message: str
 
 
-class ClearAnswer(_Body):
+class ClearAnswer(Body):
     """Jobs were cleared."""
 
     status: Literal["success"] = "success"
@@ -113,7 +110,7 @@ class ClearAnswer(_Body):
     message: str
 
 
-class AuditedAction(_Body):
+class AuditedAction(Body):
     """Who did what."""
 
     at: Moment
@@ -129,7 +126,7 @@ class AuditedAction(_Body):
         return cls(**entry.model_dump())
 
 
-class AuditAnswer(_Body):
+class AuditAnswer(Body):
     """Actions, newest first."""
 
     entries: list[AuditedAction]

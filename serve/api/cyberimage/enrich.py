@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.parameters import Behind
 from serve.http.access import CHANGES
 from serve.services.enrichment import EnrichmentFailedError, NoEnrichmentError
-from serve.submission.fields import Text
+from serve.submission import fields
 
 ENRICH_BODY: dict[str, Any] = {"prompt": "a castle in the fog", "style": "watercolour"}
 ENRICHED: dict[str, Any] = {
@@ -21,18 +21,16 @@ ENRICHED: dict[str, Any] = {
 }
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class EnrichBody(_Body):
+class EnrichBody(fields.Body):
     """A short prompt."""
 
-    prompt: Annotated[Text, Field(min_length=1, max_length=10_000)] = Field(description="What to see in the image.")
-    style: Annotated[Text, Field(max_length=200)] | None = Field(default=None, description="In which style.")
+    prompt: Annotated[fields.Text, Field(min_length=1, max_length=10_000)] = Field(
+        description="What to see in the image."
+    )
+    style: Annotated[fields.Text, Field(max_length=200)] | None = Field(default=None, description="In which style.")
 
 
-class EnrichAnswer(_Body):
+class EnrichAnswer(fields.Body):
     """A prompt, written out."""
 
     original_prompt: str

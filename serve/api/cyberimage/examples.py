@@ -180,7 +180,7 @@ EVENTS: dict[str, Any] = {
 }
 
 
-def answer(example: dict[str, Any], **more: dict[str, Any]) -> dict[str, Any]:
+def answer(example: Any, **more: Any) -> dict[str, Any]:
     """What FastAPI's ``responses`` has for a JSON answer.
 
     Args:
@@ -191,6 +191,12 @@ def answer(example: dict[str, Any], **more: dict[str, Any]) -> dict[str, Any]:
         return {"content": {"application/json": {"example": example}}}
     examples = {name: {"value": value} for name, value in {"plain": example, **more}.items()}
     return {"content": {"application/json": {"examples": examples}}}
+
+
+def json_call(example: dict[str, Any]) -> dict[str, Any]:
+    """What FastAPI's ``openapi_extra`` has for a route that reads a call of JSON-RPC itself."""
+    schema = {"type": "object", "examples": [example]}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def error(description: str, message: str) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from serve.api.cyberimage.gallery_bodies import (
 from serve.api.cyberimage.parameters import Behind, OwnImage, Time
 from serve.errors import InvalidRequestError
 from serve.http.access import CHANGES, READS, Who
-from serve.protection.identity import Identity
 
 MOST_ON_A_PAGE = 50
 LONGEST_TAG = 64
@@ -84,7 +83,7 @@ async def gallery(  # noqa: PLR0913, PLR0917 - each is a parameter of the route
     wanted = GalleryFilter(
         search=search,
         model_id=model,
-        client=owner or _whose(who),
+        client=who.limited_to(owner),
         created_after=created_after,
         created_before=created_before,
         size=None if size is None else _sides(size),
@@ -153,7 +152,7 @@ async def untag_image(behind: Behind, image: OwnImage, tag: Tag) -> TagsOfImageA
 )
 async def list_tags(behind: Behind, who: Who) -> TagsAnswer:
     """The tags of all images, and how many images have each."""
-    found = await behind.tracker.gallery.list_tags(_whose(who))
+    found = await behind.tracker.gallery.list_tags(who.limited_to(None))
     return TagsAnswer.model_validate({"tags": [each.model_dump() for each in found]})
 
 
@@ -165,11 +164,7 @@ async def list_tags(behind: Behind, who: Who) -> TagsAnswer:
 )
 async def image_lineage(behind: Behind, who: Who, image: OwnImage) -> LineageAnswer:
     """What an image was made from, and what was made from it, to the end."""
-    return LineageAnswer.of(image.id, await behind.tracker.lineages.of(image.id, _whose(who)))
-
-
-def _whose(who: Identity) -> str | None:
-    return None if who.sees_all else who.name
+    return LineageAnswer.of(image.id, await behind.tracker.lineages.of(image.id, who.limited_to(None)))
 
 
 def _sides(size: str) -> tuple[int, int]:

@@ -5,23 +5,19 @@ from __future__ import annotations
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from deployments.jobs.images.gallery import GalleryImage, GalleryPage
 from deployments.jobs.images.holdings import Holding
 from deployments.jobs.images.lineage import Lineage, Relative
 from deployments.upkeep.sweep import SweepOutcome
 from serve.api.cyberimage.bodies import Moment, image_path
-from serve.submission.fields import Text
+from serve.submission.fields import Body, Text
 
 MOST_IDS = 500
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class ShownImage(_Body):
+class ShownImage(Body):
     """An image of the gallery."""
 
     id: str
@@ -57,7 +53,7 @@ class ShownImage(_Body):
         )
 
 
-class GalleryAnswer(_Body):
+class GalleryAnswer(Body):
     """Images, newest first."""
 
     images: list[ShownImage]
@@ -80,26 +76,26 @@ class GalleryAnswer(_Body):
         )
 
 
-class TagsOfImageAnswer(_Body):
+class TagsOfImageAnswer(Body):
     """The tags of an image."""
 
     tags: list[str] = Field(description="In alphabetical order.")
 
 
-class CountedTag(_Body):
+class CountedTag(Body):
     """A tag, and how many images have it."""
 
     tag: str
     images: int
 
 
-class TagsAnswer(_Body):
+class TagsAnswer(Body):
     """All tags."""
 
     tags: list[CountedTag] = Field(description="In alphabetical order.")
 
 
-class RelatedPicture(_Body):
+class RelatedPicture(Body):
     """A picture that an image was made from, or an image that was made from it."""
 
     id: str
@@ -116,7 +112,7 @@ class RelatedPicture(_Body):
         return cls(**relative.model_dump(), file_path=path)
 
 
-class LineageAnswer(_Body):
+class LineageAnswer(Body):
     """What an image was made from, and what was made from it; the nearest first, up to 500 each."""
 
     id: str
@@ -130,7 +126,7 @@ class LineageAnswer(_Body):
         return cls(id=image_id, **sides)
 
 
-class ImageIdsBody(_Body):
+class ImageIdsBody(Body):
     """Images."""
 
     ids: list[Text] = Field(min_length=1, max_length=MOST_IDS, description="1 to 500 ids of images.")
@@ -140,7 +136,7 @@ class ImageIdsBody(_Body):
         return list(dict.fromkeys(_canonical(each) for each in self.ids))
 
 
-class DeletedImagesAnswer(_Body):
+class DeletedImagesAnswer(Body):
     """Images were deleted."""
 
     status: Literal["success"] = "success"
@@ -149,7 +145,7 @@ class DeletedImagesAnswer(_Body):
     message: str
 
 
-class OwnedImages(_Body):
+class OwnedImages(Body):
     """How many images an owner has of a model."""
 
     owner: str
@@ -158,7 +154,7 @@ class OwnedImages(_Body):
     bytes: int = Field(description="Of the image files; thumbnails are not counted.")
 
 
-class UsageAnswer(_Body):
+class UsageAnswer(Body):
     """Who has how many images."""
 
     usage: list[OwnedImages] = Field(description="By owner and model.")
@@ -180,7 +176,7 @@ class UsageAnswer(_Body):
         )
 
 
-class SweepAnswer(_Body):
+class SweepAnswer(Body):
     """A part of the storage was swept."""
 
     status: Literal["success"] = "success"

@@ -13,9 +13,8 @@ from serve.api.cyberimage.bodies import GenerateAnswer, StatusAnswer
 from serve.api.cyberimage.parameters import Behind, Caller, JobId, OwnImage, OwnJobId
 from serve.errors import ApiError
 from serve.http.access import CHANGES, READS, SUBMITS, Who
-from serve.http.entity_tags import tags_of
-from serve.protection.identity import Identity, require_own_job
-from serve.services.services import Services
+from serve.http.conditional import tags_of
+from serve.protection.identity import require_own_job
 from serve.submission.request import GenerateBody
 from serve.submission.settings import SettingsBody
 from serve.submission.submit import submit_job
@@ -53,7 +52,7 @@ async def generate(
     ] = None,
 ) -> GenerateAnswer:
     """Queue a job. It runs whether or not you wait; ask for its status by its id."""
-    return await _submit(behind, who, body, idempotency_key)
+    return GenerateAnswer.of(await submit_job(behind, body, who, idempotency_key))
 
 
 @router.post(
@@ -77,14 +76,7 @@ async def replay(behind: Behind, who: Who, image: OwnImage) -> GenerateAnswer:
         settings=SettingsBody(**settings),
         **pictures,
     )
-    return await _submit(behind, who, body, idempotency_key=None)
-
-
-async def _submit(behind: Services, who: Identity, body: GenerateBody, idempotency_key: str | None) -> GenerateAnswer:
-    job = await submit_job(behind, body, who, idempotency_key)
-    return GenerateAnswer(
-        job_id=job.id, status=job.state, num_images=job.request.settings.num_images, message="The job is queued."
-    )
+    return GenerateAnswer.of(await submit_job(behind, body, who, idempotency_key=None))
 
 
 @router.get(
@@ -108,7 +100,7 @@ async def job_status(  # noqa: PLR0913, PLR0917 - each is a parameter of the rou
     if_none_match: Annotated[str | None, Header(description="The `ETag` of the answer that you have.")] = None,
 ) -> StatusAnswer | Response:
     """A job: its state, its progress, its images. A job that has ended is answered at once."""
-    seen = tags_of(if_none_match or "")
+    seen = tags_of(if_none_match)
     view = await (behind.feed.changed_view(job_id, seen, wait) if wait else behind.tracker.view(job_id))
     require_own_job(who, view.job)
     headers = {"ETag": f'W/"{view.job.version}"', "Cache-Control": "no-store"}

@@ -67,7 +67,7 @@ async def download_images(behind: Behind, who: Who, body: IdsBody) -> Response:
 )
 async def usage(behind: Behind, who: Who) -> UsageAnswer:
     """How many images and bytes each owner has of each model; without the scope `admin` only the caller's own."""
-    held = await behind.tracker.holdings.of(None if who.sees_all else who.name)
+    held = await behind.tracker.holdings.of(who.limited_to(None))
     quota = behind.settings.quota
     return UsageAnswer.of(held, quota.images, quota.image_bytes)
 

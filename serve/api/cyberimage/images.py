@@ -20,8 +20,7 @@ from serve.api.cyberimage.bodies import DoneAnswer, LinkAnswer, image_path
 from serve.api.cyberimage.parameters import Behind, Caller, OwnImage
 from serve.errors import InvalidRequestError
 from serve.http.access import CHANGES, READS
-from serve.http.byte_range import respond_with_image
-from serve.http.entity_tags import tags_of
+from serve.http.conditional import has_version, respond_with_image
 from serve.services.services import Services
 
 _SIZE = Query(description="Pixels of the longer side.", json_schema_extra={"enum": list(THUMBNAIL_SIZES)})
@@ -52,7 +51,7 @@ async def image_bytes(
 ) -> Response:
     """The bytes of an image. They never change, so a browser may keep them."""
     headers = _lasting(behind, image.sha256)
-    if {image.sha256, "*"} & tags_of(if_none_match or ""):
+    if has_version(if_none_match, image.sha256):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     if (url := await behind.storage.public_url(image.key)) is not None:
         return _elsewhere(behind, url)
@@ -86,7 +85,7 @@ async def image_thumbnail(
     if size not in THUMBNAIL_SIZES:
         raise InvalidRequestError(f"size: {size} is not possible; it is {' or '.join(map(str, THUMBNAIL_SIZES))}.")
     tag = f"{image.sha256}-{size}"
-    if {tag, "*"} & tags_of(if_none_match or ""):
+    if has_version(if_none_match, tag):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=_lasting(behind, tag))
     key = thumbnail_key(image.key, size)
     if (url := await behind.storage.public_url(key)) is not None:

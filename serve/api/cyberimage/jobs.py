@@ -39,8 +39,7 @@ async def list_jobs(  # noqa: PLR0913, PLR0917 - each is a parameter of the rout
     """Jobs, newest first. A page stays the same when new jobs come."""
     if not who.owns(client or who.name):
         return JobsAnswer(jobs=[], next_cursor=None)
-    whose = client if who.sees_all else who.name
-    wanted = JobFilter(state, model, whose, created_after, created_before)
+    wanted = JobFilter(state, model, who.limited_to(client), created_after, created_before)
     page = await behind.tracker.jobs.page(wanted, limit, cursor)
     return JobsAnswer(jobs=[ListedJob.of(job) for job in page.jobs], next_cursor=page.next_cursor)
 
@@ -82,10 +81,7 @@ async def submit_jobs(
 )
 async def retry_job(behind: Behind, who: Who, job_id: OwnJobId) -> GenerateAnswer:
     """Queue what a failed or cancelled job asked for once more, as a new job whose `retry_of` names the old one."""
-    job = await submission.retry_job(behind, job_id, who)
-    return GenerateAnswer(
-        job_id=job.id, status=job.state, num_images=job.request.settings.num_images, message="The job is queued."
-    )
+    return GenerateAnswer.of(await submission.retry_job(behind, job_id, who))
 
 
 @router.post(

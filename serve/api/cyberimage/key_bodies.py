@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from deployments.jobs.records.api_keys import ApiKey, KeyLimits, Scope
 from deployments.jobs.records.exceptions import UnknownKeyError
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.bodies import Moment
+from serve.submission.fields import Body
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class KeyAnswer(_Body):
+class KeyAnswer(Body):
     """An API key, without its secret."""
 
     id: str = Field(description="The public part of the key.")
@@ -39,7 +36,7 @@ class NewKeyAnswer(KeyAnswer):
     key: str = Field(description="The key itself. It is shown only now: keep it.")
 
 
-class KeysAnswer(_Body):
+class KeysAnswer(Body):
     """All API keys, the oldest first."""
 
     keys: list[KeyAnswer]

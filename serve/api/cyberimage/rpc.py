@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from deployments.catalog.catalog import UnknownModelError
 from deployments.jobs.records.exceptions import JobError
@@ -24,7 +24,7 @@ from serve.http.errors import problem_of
 from serve.http.field_problems import describe_problems
 from serve.protection.identity import Identity
 from serve.services.services import Services
-from serve.submission.fields import Text
+from serve.submission.fields import Body, Text
 from serve.submission.request import GenerateBody
 from serve.submission.settings import SettingsBody
 from serve.submission.waiting import submit_for
@@ -43,19 +43,9 @@ RESULT: dict[str, Any] = {
     "id": 1,
     "result": {"job_id": examples.GENERATE["job_id"], "status": "pending", "num_images": 1},
 }
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"type": "object", "examples": [CALL]}}},
-    }
-}
 
 
-class _Params(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class GenerateParams(_Params):
+class GenerateParams(Body):
     """A job; settings as in ``POST /api/generate``."""
 
     prompt: Text
@@ -64,13 +54,13 @@ class GenerateParams(_Params):
     settings: SettingsBody | None = None
 
 
-class StatusParams(_Params):
+class StatusParams(Body):
     """Which job."""
 
     job_id: Text
 
 
-class NoParams(_Params):
+class NoParams(Body):
     """Nothing."""
 
 
@@ -99,7 +89,7 @@ router = APIRouter()
     "/api/mcp",
     dependencies=[READS],
     tags=["jobs"],
-    openapi_extra=_BODY,
+    openapi_extra=examples.json_call(CALL),
     response_model_exclude_unset=True,
     responses={200: examples.answer(RESULT), 413: answers.BAD[413]},
 )
@@ -168,7 +158,7 @@ async def _status(behind: Services, _request: Request, who: Identity, params: St
 
 
 _Method = Callable[[Services, Request, Identity, Any], Awaitable[dict[str, Any]]]
-_METHODS: dict[str, tuple[type[_Params], _Method]] = {
+_METHODS: dict[str, tuple[type[Body], _Method]] = {
     "models": (NoParams, _models),
     "generate": (GenerateParams, _generate),
     "status": (StatusParams, _status),

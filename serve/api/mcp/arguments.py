@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from serve.services.services import Services
-from serve.submission.fields import Number, Text, Whole
+from serve.submission.fields import Body, Number, Text, Whole
 from serve.submission.request import GenerateBody
 from serve.submission.settings import SettingsBody
 
 
-class Arguments(BaseModel):
-    """Of a tool."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+class Arguments(Body):
+    """Arguments of a tool."""
 
 
 class GenerateArguments(Arguments):

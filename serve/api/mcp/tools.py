@@ -97,8 +97,7 @@ async def list_models(call: Call, _arguments: ListModelsArguments) -> CallToolRe
 
 async def search_gallery(call: Call, arguments: SearchGalleryArguments) -> CallToolResult:
     """Find images that were made before, newest first, by words of their prompts."""
-    whose = None if call.who.sees_all else call.who.name
-    wanted = GalleryFilter(search=arguments.search, model_id=arguments.model, client=whose)
+    wanted = GalleryFilter(search=arguments.search, model_id=arguments.model, client=call.who.limited_to(None))
     page = await call.services.tracker.gallery.page(wanted, arguments.page, arguments.limit)
     found = [
         {"id": image.id, "job_id": image.job_id, "url": await _url(call, image.id), "metadata": image.metadata}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from serve.submission.fields import Flag, Number, Text, Whole
+from serve.submission.fields import Body, Flag, Number, Text, Whole
 
 NAMES = {
     "num_images": "n",
@@ -24,11 +24,7 @@ NAMES = {
 _OpenAIFormat = Literal["png", "jpeg", "webp"]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class GenerationBody(_Body):
+class GenerationBody(Body):
     """What images to make."""
 
     prompt: Text = Field(description="What to draw.", examples=["a large red circle on a blue background"])
@@ -78,7 +74,7 @@ class EditBody(GenerationBody):
     )
 
 
-class ModelAnswer(_Body):
+class ModelAnswer(Body):
     """A model."""
 
     id: str
@@ -87,28 +83,28 @@ class ModelAnswer(_Body):
     owned_by: str = Field(description="Where it comes from: a repository, or `cyberimage`.")
 
 
-class ModelsAnswer(_Body):
+class ModelsAnswer(Body):
     """The models, and the other names that they have."""
 
     object: Literal["list"] = "list"
     data: list[ModelAnswer]
 
 
-class ImageAnswer(_Body):
+class ImageAnswer(Body):
     """An image, in one of two ways."""
 
     b64_json: str | None = Field(default=None, description="The file in Base64.")
     url: str | None = Field(default=None, description="Opens it, without an API key for a while.")
 
 
-class InputDetails(_Body):
+class InputDetails(Body):
     """What `input_tokens` is made of."""
 
     text_tokens: int
     image_tokens: int
 
 
-class Usage(_Body):
+class Usage(Body):
     """How much it was. Nothing has tokens here: words of the prompts and denoising steps stand for them."""
 
     input_tokens: int = Field(description="Words of the prompt and the negative prompt.")
@@ -117,7 +113,7 @@ class Usage(_Body):
     total_tokens: int
 
 
-class ImagesAnswer(_Body):
+class ImagesAnswer(Body):
     """The images of a job."""
 
     created: int = Field(description="When the job completed, in seconds since 1970.")
@@ -129,7 +125,7 @@ class ImagesAnswer(_Body):
     usage: Usage
 
 
-class ErrorDetails(_Body):
+class ErrorDetails(Body):
     """What is wrong."""
 
     message: str
@@ -138,7 +134,7 @@ class ErrorDetails(_Body):
     code: str | None = None
 
 
-class ErrorBody(_Body):
+class ErrorBody(Body):
     """What every error of this dialect looks like."""
 
     error: ErrorDetails

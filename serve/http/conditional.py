@@ -1,4 +1,4 @@
-"""Answers with an image, or with the part of it that a Range header asks for (RFC 9110, section 14)."""
+"""Requests for what the client may have already (RFC 9110, section 13), or for a part of an image (section 14)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from serve.http.errors import render_error
 from serve.http.problems import Problem
 
 _SINGLE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
+
+
+def tags_of(if_none_match: str | None) -> set[str]:
+    """The entity tags of an If-None-Match header, weak or not, without their quotes."""
+    return {tag.strip().removeprefix("W/").strip('"') for tag in (if_none_match or "").split(",")} - {""}
+
+
+def has_version(if_none_match: str | None, tag: str) -> bool:
+    """Whether the client has the version with a tag, by its If-None-Match header."""
+    return not {tag, "*"}.isdisjoint(tags_of(if_none_match))
 
 
 async def respond_with_image(

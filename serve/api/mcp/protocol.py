@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from serve.api.cyberimage import answers
-from serve.api.cyberimage.examples import answer
+from serve.api.cyberimage.examples import answer, json_call
 from serve.api.cyberimage.parameters import Behind
 from serve.api.mcp.server import ProtocolAnswer
 from serve.http.access import READS
@@ -39,12 +39,6 @@ _NO_JSON: dict[str, Any] = {
     "error": {"code": -32600, "message": "Content-Type: send the message as application/json."},
 }
 _EVENT = 'event: message\ndata: {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 5}}\n\n'
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"type": "object", "examples": [CALL]}}},
-    }
-}
 
 
 def _refused(description: str) -> dict[str, Any]:
@@ -59,7 +53,7 @@ router = APIRouter()
     dependencies=[READS],
     tags=["mcp"],
     response_class=Response,
-    openapi_extra=_BODY,
+    openapi_extra=json_call(CALL),
     responses={
         200: {
             "description": "The answer, alone or behind progress notifications.",
