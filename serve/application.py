@@ -38,11 +38,11 @@ async def _nothing_to_do(_: FastAPI) -> AsyncIterator[None]:
 def build_api(
     services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] = _nothing_to_do
 ) -> FastAPI:
-    """Build the application; it knows nothing of Ray.
+    """Build the application, without Ray.
 
     Args:
-        services: What the routes work with.
-        lifespan: What runs as long as the application does.
+        services: The parts that the routes use.
+        lifespan: Runs as long as the application.
     """
     app = FastAPI(
         title="CyberImage",
@@ -57,7 +57,7 @@ def build_api(
     )
     app.state.services = services
     add_error_handlers(app, {"/v1": openai_errors.render_error, "/sdapi/v1": automatic1111_errors.render_error})
-    # The last one added is the outermost: what the others answer has the headers too.
+    # The last one added is the outermost: it adds the headers to the others' answers too.
     app.add_middleware(
         BodyLimit,
         max_bytes=services.settings.max_body_bytes,
@@ -83,7 +83,7 @@ def build_api(
 
 
 def _largest_bodies(settings: Settings) -> dict[str, int]:
-    """In bytes, by path, where pictures come along: with two of them, in Base64 a third larger, and the fields."""
+    """Return larger limits in bytes, by path: for two pictures, which Base64 makes a third larger, and the fields."""
     pictures, fields = 2 * settings.max_upload_bytes, settings.max_body_bytes
     return {
         "/api/inputs": settings.max_upload_bytes,

@@ -30,7 +30,7 @@ from models.training.language import SHAPES, SIZES, Scene, held_out_captions
 
 LIMITS = {"colour": 0.97, "background": 0.98, "place": 0.95, "shape": 0.90}
 NEGATIVE_PROMPT = "a circle on a blue background"
-NEGATIVE_COLOURS = 3  # those that it chooses most by itself
+NEGATIVE_COLOURS = 3  # the model's most frequent colours
 
 CATALOG = Path(__file__).resolve().parents[2] / "configs" / "cpu.yaml"
 _TIMED_CAPTION = "a large red circle on a blue background"
@@ -65,7 +65,7 @@ class Tally:
 
     @property
     def share(self) -> float:
-        """Right ones of all, in 0..1; 0 where there were none."""
+        """The share of right verdicts, in 0..1; 0 where there were none."""
         return self.right / self.asked if self.asked else 0.0
 
 
@@ -88,7 +88,7 @@ class Adherence:
         self.shape_by_shape[scene.shape].add(right["shape"])
 
     def missed(self) -> list[str]:
-        """The attributes that are right less often than required."""
+        """Return the attributes that are right less often than required."""
         return [name for name, limit in LIMITS.items() if self.attributes[name].share < limit]
 
 
@@ -113,7 +113,7 @@ def main() -> int:
 
 
 def read_settings(entry: ModelEntry, steps: int | None, guidance: float | None, batch: int) -> Settings:
-    """The settings of a request that does not say, but for those given.
+    """Return the model's default settings, with those given.
 
     Args:
         entry: The model's entry in the catalog.
@@ -194,7 +194,7 @@ def measure_adherence(pipeline: Pipeline, settings: Settings, captions: int) -> 
 
 
 def measure_negative_prompts(pipeline: Pipeline, settings: Settings, seeds: int) -> dict[str, tuple[float, float]]:
-    """How often a colour is chosen by itself, and how often in spite of a negative prompt that names it.
+    """Measure how often the model chooses a colour, without and with a negative prompt that names it.
 
     Args:
         pipeline: A text-to-image pipeline on the CPU.
@@ -223,7 +223,7 @@ def measure_negative_prompts(pipeline: Pipeline, settings: Settings, seeds: int)
 
 
 def time_one_image(pipeline: Pipeline, settings: Settings) -> float:
-    """The median time of one picture alone, in seconds; the first run only warms up."""
+    """Return the median time of one picture alone, in seconds; the first run is a warm-up."""
     times = []
     for seed in range(_TIMED_RUNS + 1):
         start = time.perf_counter()
@@ -240,7 +240,7 @@ def time_one_image(pipeline: Pipeline, settings: Settings) -> float:
 
 
 def table(adherence: Adherence, negative: dict[str, tuple[float, float]], seconds: float, settings: Settings) -> str:
-    """The figures as lines for people."""
+    """Format the figures for people."""
     asked = adherence.everything.asked
     lines = [f"{asked} held-out captions, {settings.steps} steps, guidance {settings.guidance:g}", ""]
     lines.append(f"{'attribute':<12}{'right':>8}{'required':>10}")
@@ -261,7 +261,7 @@ def table(adherence: Adherence, negative: dict[str, tuple[float, float]], second
 def _figures(
     adherence: Adherence, negative: dict[str, tuple[float, float]], seconds: float, settings: Settings
 ) -> dict[str, Any]:
-    """The same figures for programs."""
+    """Format the figures for programs."""
 
     def shares(tallies: dict[str, Tally]) -> dict[str, float]:
         return {name: tally.share for name, tally in tallies.items()}

@@ -22,7 +22,7 @@ _DRAWN_PER_SIZE = {"small": 3, "medium": 1, "large": 1}  # small shapes are the 
 
 
 def build_autoencoder() -> AutoencoderKL:
-    """An untrained autoencoder; most of its width is at the lowest resolution, where it costs least."""
+    """Build an untrained autoencoder; most of its width is at the lowest resolution, where it costs least."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -37,7 +37,7 @@ def build_autoencoder() -> AutoencoderKL:
 
 
 def train_autoencoder(checkpoint: Path, steps: int, seed: int) -> AutoencoderKL:
-    """Train with an L1 reconstruction loss and a touch of KL, then standardise the latents.
+    """Train with an L1 reconstruction loss and a little KL, then standardise the latents.
 
     With much KL the colours of small shapes drown in the posterior's noise. The KL term is that of Kingma and Welling,
     https://arxiv.org/abs/1312.6114, averaged over latent elements. What is decoded is noisier than the posterior, since
@@ -65,13 +65,13 @@ def train_autoencoder(checkpoint: Path, steps: int, seed: int) -> AutoencoderKL:
 
 
 def _restoration_loss(restored: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-    """Mean absolute error, in which the few pixels of a shape count for more than the many of its background."""
+    """Return the mean absolute error, weighted so that the few pixels of a shape count more than its background."""
     weight = 1 + _SHAPE_WEIGHT * find_shape(pictures)
     return ((restored - pictures).abs() * weight).sum() / (3 * weight.sum())
 
 
 def find_shape(pictures: torch.Tensor) -> torch.Tensor:
-    """Where drawings differ from their background: 0 or 1, of shape (batch, 1, height, width)."""
+    """Mark where drawings differ from their background: 0 or 1, of shape (batch, 1, height, width)."""
     background = pictures[:, :, :1, :1]
     return ((pictures - background).abs().amax(dim=1, keepdim=True) > 0.1).float()
 
@@ -104,7 +104,7 @@ def encode_scenes(autoencoder: AutoencoderKL, scenes: list[Scene], seed: int) ->
 def _standardise_latents(autoencoder: AutoencoderKL, scenes: list[Scene], seed: int) -> None:
     """Fold the latents' mean and deviation into the 1x1 convolutions around them.
 
-    The stock pipeline knows one scaling factor for all channels; with this every channel has mean 0 and deviation 1.
+    The stock pipeline has one scaling factor for all channels; after this every channel has mean 0 and deviation 1.
     """
     latents, _ = encode_scenes(autoencoder, random.Random(seed).choices(scenes, k=4096), seed)
     mean = latents.mean(dim=(0, 2, 3))

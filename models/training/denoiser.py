@@ -27,7 +27,7 @@ _NOISY_SHARE = 0.75
 
 
 def build_scheduler() -> DDIMScheduler:
-    """A noise schedule that ends in pure noise.
+    """Build a noise schedule that ends in pure noise.
 
     Without it 8x8 latents still show their layout at the last step, so the model learns to read the place of a shape
     from there and ignores the words (Lin et al., https://arxiv.org/abs/2305.08891).
@@ -47,7 +47,7 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """An untrained U-Net over 8x8 latents.
+    """Build an untrained U-Net over 8x8 latents.
 
     It goes down to 2x2, where padding makes every cell different from the others, since a U-Net has no other way to
     know left from right. The words reach it twice: through attention, and pooled into the time embedding, which scales
@@ -80,7 +80,7 @@ def train_denoiser(
 ) -> UNet2DConditionModel:
     """Train on velocities (Salimans and Ho, https://arxiv.org/abs/2202.00512); returns the averaged weights.
 
-    The text encoder stays as it is.
+    The text encoder is frozen.
     """
     torch.manual_seed(seed)
     scenes = split_scenes()[0] * _DRAWINGS_PER_SCENE
@@ -100,7 +100,7 @@ def train_denoiser(
         timesteps = _draw_timesteps(generator)
         noisy = scheduler.add_noise(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
         velocity = unet(noisy, timesteps, encoder_hidden_states=words).sample
-        # Most cells are plain background, which is soon learned; the few of the shape carry what is hard.
+        # Most cells are plain background, which is learned quickly; the few cells of the shape are the hard part.
         weight = 1 + _SHAPE_WEIGHT * shape_cells[chosen]
         error = (velocity - scheduler.get_velocity(clean, noise, timesteps)) ** 2
         return (error * weight).sum() / (LATENT_CHANNELS * weight.sum())
@@ -113,7 +113,7 @@ def train_denoiser(
 
 
 def _draw_timesteps(generator: torch.Generator) -> torch.Tensor:
-    """Mostly noisy ones: what goes where is decided there, while the rest is soon learned."""
+    """Draw mostly noisy timesteps: they decide the layout, and the others are learned quickly."""
     noisy = torch.randint(_NOISY_FROM, _TIMESTEPS, (_BATCH,), generator=generator)
     clear = torch.randint(0, _NOISY_FROM, (_BATCH,), generator=generator)
     return torch.where(torch.rand(_BATCH, generator=generator) < _NOISY_SHARE, noisy, clear)

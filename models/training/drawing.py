@@ -48,7 +48,7 @@ def draw(scene: Scene, chance: random.Random) -> NDArray[np.uint8]:
 
 
 def draw_coverage(shape: str, radius: float, centre_x: float, centre_y: float) -> Distances:
-    """How much of each pixel a shape covers.
+    """Return how much of each pixel a shape covers.
 
     Args:
         shape: One of the language's shapes.

@@ -1,4 +1,4 @@
-"""Says what a picture shows by its pixels alone, to measure how well the built-in model follows its captions.
+"""Recognises what a picture shows by its pixels alone, to measure how well the built-in model follows its captions.
 
 A verdict never sees the caption: the background is read off the border, the shape's coverage is taken apart from it,
 and the coverage is compared with every shape the language can draw.
@@ -35,7 +35,7 @@ _BLURS = (0.0, 1.0, 1.8)  # deviations in pixels
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a picture shows; None stands for what cannot be told."""
+    """What a picture shows; None where it cannot be recognised."""
 
     shape: str | None = None
     colour: str | None = None
@@ -53,7 +53,7 @@ class _Templates:
 
 
 def judge(picture: NDArray[np.uint8]) -> Verdict:
-    """Tell shape, colours and place from the pixels.
+    """Recognise shape, colours and place in the pixels.
 
     Args:
         picture: RGB values of shape (64, 64, 3).
@@ -85,7 +85,7 @@ def judge(picture: NDArray[np.uint8]) -> Verdict:
 
 
 def name_colour(colour: Pixels) -> str | None:
-    """The palette colour nearest in RGB, or None where none is near.
+    """Return the palette colour nearest in RGB, or None where none is near.
 
     Args:
         colour: Red, green and blue in 0..255, of shape (3,).
@@ -120,7 +120,7 @@ def _coverage_of_one_thing(pixels: Pixels, ground: Pixels, figure: Pixels) -> Pi
     """How much of each pixel the only thing covers, or None if there is no thing, or more than one.
 
     A pixel's coverage is where it stands on the line from the background's colour to the shape's, so soft edges keep
-    the area they stand for.
+    their area.
     """
     line = figure - ground
     share = np.clip((pixels - ground) @ line / (line @ line), 0, 1)[..., None]

@@ -1,4 +1,4 @@
-"""The small language of the built-in model: scenes, and the many ways of saying them."""
+"""The small language of the built-in model: scenes, and the many ways to describe them."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def held_out_captions() -> list[tuple[Scene, str]]:
 
 
 def training_caption(scene: Scene, chance: random.Random) -> str:
-    """A random caption for a scene; now and then it leaves attributes open or holds words that mean nothing.
+    """A random caption for a scene; sometimes it leaves attributes open or holds words without meaning.
 
-    Open attributes are what makes a bare word such as ``red`` useful as a negative prompt.
+    Open attributes make a bare word such as ``red`` useful as a negative prompt.
     """
     mention = _mention_everything(scene, chance)
     kind = chance.random()
@@ -104,7 +104,7 @@ def training_caption(scene: Scene, chance: random.Random) -> str:
 
 
 def phrase(mention: Mention, chance: random.Random) -> str:
-    """Say a scene in one of the language's ways."""
+    """Describe a scene in one of the language's ways."""
     caption = chance.choice(_WAYS)(mention, chance)
     if chance.random() < 0.15 and not caption.startswith(("on ", "the ")):
         caption = f"{chance.choice(OPENINGS)} {caption}"
@@ -176,7 +176,7 @@ def _mention_everything(scene: Scene, chance: random.Random) -> Mention:
 
 
 def _leave_open(mention: Mention, chance: random.Random) -> Mention:
-    """Drop colours and shape at random; size and place have defaults, so leaving those out would say something else."""
+    """Drop colours and shape at random; size and place have defaults, without them a caption means something else."""
     dropped = [name for name in ("shape", "colour", "background") if chance.random() < 0.5]
     return replace(mention, **dict.fromkeys(dropped, ""))
 

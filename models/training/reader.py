@@ -19,7 +19,7 @@ _ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "background": COLOURS, "size"
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """An untrained text encoder of three layers."""
+    """Build an untrained text encoder of three layers."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -66,7 +66,7 @@ class Reader(torch.nn.Module):
 
 
 def train_text_encoder(checkpoint: Path, steps: int, seed: int, tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """Train to tell shape, colours, size and place from captions of the training scenes."""
+    """Train the text encoder to recognise shape, colours, size and place in captions of the training scenes."""
     torch.manual_seed(seed)
     scenes, _ = split_scenes()
     reader = Reader(tokenizer).train()

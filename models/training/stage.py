@@ -1,4 +1,4 @@
-"""One training stage: a loop that shows its progress, saves itself, and goes on where it stopped."""
+"""One training stage: a loop that shows its progress, saves itself, and resumes where it stopped."""
 
 from __future__ import annotations
 

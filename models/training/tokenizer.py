@@ -23,7 +23,7 @@ def build_tokenizer() -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=100_000,
         initial_alphabet=alphabet,
-        # Given in order: those it meets in the words themselves get their ids, by which it breaks ties, in any order.
+        # Given in order: characters that it finds in the words get ids in any order, and it breaks ties by id.
         special_tokens=[letter + _END_OF_WORD for letter in alphabet],
         end_of_word_suffix=_END_OF_WORD,
         show_progress=False,

@@ -1,6 +1,6 @@
 """Trains the built-in model: ``python -m models.training.train``.
 
-The run goes on where it stopped; delete its folder to begin anew.
+The run resumes where it stopped; delete its folder to start over.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    # Half precision halves the download; loaders compute in float32 all the same.
+    # Half precision halves the download; loaders still compute in float32.
     pipeline.to(torch.float16).save_pretrained(options.out, safe_serialization=True)
     print(f"Saved the pipeline to {options.out}")
 

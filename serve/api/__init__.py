@@ -1,1 +1,1 @@
-"""The HTTP dialects, one router each, over one queue."""
+"""The HTTP dialects: a router each, over the same queue."""

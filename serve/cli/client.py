@@ -41,7 +41,7 @@ class ServiceError(Exception):
 
     @property
     def is_passing(self) -> bool:
-        """Whether the same request may well succeed a little later."""
+        """Whether the same request may succeed a little later."""
         return self.status_code in _PASSING_STATUS_CODES
 
 
@@ -56,7 +56,7 @@ class ConnectionLostError(ServiceError):
 
 @dataclass(frozen=True)
 class JobStatus:
-    """Where a job stands, as ``GET /api/status/{job_id}`` tells it; ``raw`` is the whole answer."""
+    """Where a job stands, as ``GET /api/status/{job_id}`` answers; ``raw`` is the whole answer."""
 
     id: str
     state: str
@@ -162,7 +162,7 @@ class Client:
             body["negative_prompt"] = negative_prompt
         body |= inputs or {}
         body["settings"] = {name: value for name, value in settings.items() if value is not None}
-        # A proxy on the way may send a request twice; the key makes that one job.
+        # A proxy may send a request twice; the key keeps it one job.
         answer = self._json("POST", "/api/generate", json=body, headers={"Idempotency-Key": str(uuid.uuid4())})
         if not isinstance(answer.get("job_id"), str):
             raise self._stranger()
@@ -177,9 +177,9 @@ class Client:
         return self._read(JobStatus.from_answer, self._json("GET", f"/api/status/{_segment(job_id)}"))
 
     def watch(self, job_id: str) -> Iterator[JobStatus]:
-        """Yield a job's status at each of its changes, the terminal one last; a restart of the service is waited out.
+        """Yield a job's status at each change, the terminal one last; waits while the service restarts.
 
-        A service that has no streams of events is asked about every 0.3 s.
+        A service without event streams is polled every 0.3 s.
         """
         last_id, answer = "", dict[str, Any]()
         while (stream := self.patiently(partial(self._open_events, job_id, last_id))) is not None:
@@ -192,7 +192,7 @@ class Client:
                     if status.is_terminal:
                         return
             except (httpx.TransportError, httpx.DecodingError):
-                pass  # it broke; the next one goes on from the last id
+                pass  # the connection broke; the next one resumes from the last id
             finally:
                 stream.close()
             self._sleep(POLL_SECONDS)
@@ -207,14 +207,14 @@ class Client:
             self._sleep(POLL_SECONDS)
 
     def _open_events(self, job_id: str, last_id: str) -> httpx.Response | None:
-        """Open a job's stream of events; None where there is none to have."""
+        """Open a job's event stream; None where the service has none."""
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
         path = f"/api/jobs/{_segment(job_id)}/events?previews=false"
         try:
             stream = self._send("GET", path, is_stream=True, headers=headers)
         except ServiceError as error:
             if error.status_code in _NO_EVENTS_STATUS_CODES:
-                return None  # an older service, or no such job: who asks for its status learns which
+                return None  # an older service, or no such job: its status says which
             raise
         if stream.headers.get("content-type", "").startswith("text/event-stream"):
             return stream
@@ -238,11 +238,11 @@ class Client:
         return self._json("POST", f"/api/jobs/{_segment(job_id)}/priority", json={"priority": priority})
 
     def clear(self, state: str) -> dict[str, Any]:
-        """Clear jobs in a state, as many as the service does at once: ``{"cleared", "remaining", ...}``."""
+        """Clear jobs in a state, as many as one request can: ``{"cleared", "remaining", ...}``."""
         return self._json("DELETE", "/api/jobs", params={"state": state})
 
     def queue(self) -> dict[str, Any]:
-        """Fetch the counts of ``GET /api/queue``, those of each model too."""
+        """Fetch the counts of ``GET /api/queue``, also by model."""
         return self._json("GET", "/api/queue", params={"detailed": "true"})
 
     def order_queue(self, model_id: str, order: Literal["pause", "resume"]) -> str:
@@ -274,7 +274,7 @@ class Client:
         return self._send("GET", f"/api/image/{_segment(image_id)}").content
 
     def patiently(self, call: Callable[[], Answer]) -> Answer:
-        """Repeat ``call`` over passing errors with growing pauses; after 60 s of them the last one is raised."""
+        """Repeat ``call`` while it raises passing errors, with growing pauses; after 60 s raise the last one."""
         pause = POLL_SECONDS
         give_up_at = self._clock() + RECONNECT_SECONDS
         while True:
@@ -326,7 +326,7 @@ class Client:
 
 
 def _told(answer: dict[str, Any], event: ServerEvent) -> dict[str, Any]:
-    """The status of a job that was known, after an event."""
+    """Return a known status as an event changes it."""
     told: dict[str, Any] = json.loads(event.data)
     if event.name in ("state", "end"):
         return told
@@ -344,18 +344,18 @@ def _given(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _segment(text: str) -> str:
-    """Quote an id that somebody typed, so that it stays one segment of the path."""
+    """Quote a typed id, so that it stays one segment of the path."""
     return quote(text, safe="")
 
 
 def _is_unknown_to_the_proxy(response: httpx.Response) -> bool:
-    """Whether Ray Serve's proxy answered in place of the service, as it does until it knows of it."""
+    """Whether Ray Serve's proxy answered, as it does before the service is deployed."""
     is_text = response.headers.get("content-type", "").startswith("text/plain")
     return response.status_code == httpx.codes.NOT_FOUND and is_text and "/-/routes" in response.text
 
 
 def _sentence(response: httpx.Response) -> str:
-    """Find the service's own words where the error has some, else the status line."""
+    """Return the service's own sentence where there is one, else the status line."""
     try:
         answer = response.json()
     except ValueError:

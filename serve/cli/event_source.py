@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServerEvent:
-    """An event; ``last_id`` is the newest id up to it, to come back with."""
+    """An event; ``last_id`` is the newest id so far, to resume from."""
 
     name: str
     data: str
@@ -16,7 +16,7 @@ class ServerEvent:
 
 
 def read_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
-    """Read events from the lines of a stream, without their ends; one that is cut off is left out."""
+    """Parse the lines of a stream, without their ends, into events; an incomplete last one is dropped."""
     name, last_id = "", ""
     data: list[str] = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""Pictures and LoRAs as the command line gives them."""
+"""Reads the pictures and LoRAs of the command line."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from serve.cli.client import Client
 
 
 def upload_pictures(client: Client, files: Mapping[str, Path | None]) -> dict[str, str]:
-    """Send pictures to the service, and return their ids by the names of the files; None stands for no file.
+    """Upload pictures, and return their ids by field; None is no picture.
 
     Args:
         client: Of the service.
-        files: By the request's field: ``image``, ``mask``, ``control_image``.
+        files: Paths by the request's field: ``image``, ``mask``, ``control_image``.
 
     Raises:
         typer.BadParameter: A file cannot be read.
@@ -28,7 +28,7 @@ def upload_pictures(client: Client, files: Mapping[str, Path | None]) -> dict[st
 
 
 def read_loras(texts: Sequence[str]) -> list[dict[str, Any]] | None:
-    """LoRAs as a request has them; None where there is none.
+    """Parse LoRAs for a request; None where there are none.
 
     Args:
         texts: Each a name, or a name and a scale: ``ink:0.7``.
@@ -57,6 +57,6 @@ def _read(path: Path) -> bytes:
 
 
 def _media_type(path: Path) -> str:
-    """What the file's name says; the service looks at its content anyway."""
+    """Return the media type by the file's name; the service checks the content anyway."""
     guessed = mimetypes.guess_type(path.name)[0] or ""
     return guessed if guessed.startswith("image/") else "image/png"

@@ -1,4 +1,4 @@
-"""``cyberimage inspect``: what an image file says of how it was made."""
+"""``cyberimage inspect``: the parameters in an image file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cyberimage jobs ...``, ``status``, ``watch`` and ``cancel``: what becomes of jobs."""
+"""``cyberimage jobs ...``, ``status``, ``watch`` and ``cancel``."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def follow(client: Client, job_id: str, *, quiet: bool) -> JobStatus:
 
 
 def activity_of(job: JobStatus) -> str:
-    """Say what the job does now, for a person who waits."""
+    """Describe what the job does now."""
     eta = job.raw.get("eta_seconds")
     left = f", some {max(1, round(eta))} s left" if eta is not None else ""
     if job.state == "pending":
@@ -153,7 +153,7 @@ def activity_of(job: JobStatus) -> str:
 
 
 def _facts_of(job: JobStatus) -> list[tuple[str, str]]:
-    """List what ``status`` shows of a job, name and value."""
+    """Return what ``status`` shows of a job, as names and values."""
     facts = [("Job", job.id), ("Status", job.state)]
     if job.state == "processing" and job.total_steps:
         facts.append(("Step", f"{job.step} of {job.total_steps}"))

@@ -21,7 +21,7 @@ from serve.cli.session import WRONG_USE, ApiKey, AsJson, Url, fail, plain, print
 
 Result = TypeVar("Result")
 
-_WHO = "command line"  # in the audit record, where no service knows who asks
+_WHO = "command line"  # in the audit record: without a service there is no caller
 
 DataDir = Annotated[
     Path | None,
@@ -131,7 +131,7 @@ def _is_local(data_dir: Path | None, database_url: str | None) -> bool:
 
 
 def _in_database(data_dir: Path | None, database_url: str | None, work: Callable[[Keys], Awaitable[Result]]) -> Result:
-    """Do something with the keys in a job database, which is made where there is none yet."""
+    """Run an operation on the keys of a job database, which is created where there is none."""
     given = {"data_dir": data_dir, "database_url": database_url}
     try:
         settings = load_settings({name: str(value) for name, value in given.items() if value is not None})

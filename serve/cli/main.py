@@ -1,4 +1,4 @@
-"""The ``cyberimage`` command, which has its commands from the other modules, and ``cyberimage serve``."""
+"""The ``cyberimage`` command: registers all commands, and defines ``cyberimage serve``."""
 
 from __future__ import annotations
 

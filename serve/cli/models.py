@@ -1,4 +1,4 @@
-"""``cyberimage models``: what a service can draw with."""
+"""``cyberimage models``: the models of a service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cyberimage queue ...`` and ``cyberimage audit``: the queues as a whole, and who did what."""
+"""``cyberimage queue ...`` and ``cyberimage audit``: the queues and the audit record."""
 
 from __future__ import annotations
 

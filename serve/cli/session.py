@@ -1,4 +1,4 @@
-"""What the commands that talk to a service share: their options, the connection, and how they end."""
+"""Shared by the commands: common options, the connection to a service, output and exit codes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def service(url: str, api_key: str | None) -> Iterator[Client]:
 
 
 def connect(url: str, api_key: str | None) -> Client:
-    """Return a client, to be closed."""
+    """Open a client; the caller closes it."""
     return Client(url, api_key=api_key)
 
 
@@ -58,7 +58,7 @@ def print_json(answer: dict[str, Any]) -> None:
 
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; its cells are plain text, whatever stands in them."""
+    """Print a table. Its cells are plain text: no markup, no control characters."""
     table = Table(*names)
     for row in rows:
         table.add_row(*(Text(plain(str(cell))) for cell in row))
@@ -66,5 +66,5 @@ def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def plain(text: str) -> str:
-    """Drop control characters: a prompt of somebody else must not drive this terminal."""
+    """Drop control characters: another user's prompt must not control this terminal."""
     return "".join(character for character in text if character.isprintable() or character in "\n\t")

@@ -1,4 +1,4 @@
-"""``cyberimage storage ...``: what an operator does with the place where images are kept."""
+"""``cyberimage storage ...``: upkeep of the storage of images, for operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cyberimage storage sweep`` and ``verify``, ``cyberimage backup`` and ``restore``: for the operator of a machine.
+"""``cyberimage storage sweep`` and ``verify``, ``cyberimage backup`` and ``restore``: for operators.
 
 They work on the database and the storage of the settings, whether the service runs or not.
 """

@@ -1,1 +1,1 @@
-"""What every HTTP route shares: the gate, errors, deadlines, event streams."""
+"""What all HTTP routes share: the gate, errors, deadlines, event streams."""

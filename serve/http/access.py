@@ -1,6 +1,6 @@
-"""What a route asks of its caller: each names one of these among its dependencies, unless its path is public.
+"""The scope that a route requires: each route has one of these dependencies, unless its path is public.
 
-Annotations are evaluated here: FastAPI cannot look up the names in those of an object that is called.
+There is no `from __future__ import annotations` here: FastAPI cannot resolve the annotations of a callable object.
 """
 
 from typing import Annotated
@@ -18,7 +18,7 @@ _PUBLIC_FOLDERS = ("/static/", "/docs/")
 
 
 def is_public(path: str) -> bool:
-    """Whether everybody may have what is at a path: the page, the API's description, whether the service lives.
+    """Whether a path needs no API key: the page, the API's description, the liveness check.
 
     Args:
         path: From the service's root on.
@@ -27,7 +27,7 @@ def is_public(path: str) -> bool:
 
 
 def identity_of(request: Request) -> Identity:
-    """Return who asks."""
+    """Return the caller."""
     identity: Identity = request.state.identity
     return identity
 
@@ -40,11 +40,11 @@ Who = Annotated[Identity, Depends(_who)]
 
 
 class Access(SecurityBase):
-    """Lets those in whose API key has a scope, while there are not too many requests.
+    """Requires a scope of the caller's API key, and counts the request against the rate limits.
 
     Args:
-        scope: What is to be done.
-        submits: Whether it queues jobs.
+        scope: The scope that the key must have.
+        submits: Whether the route queues jobs.
     """
 
     def __init__(self, scope: Scope, *, submits: bool = False) -> None:
@@ -56,10 +56,10 @@ class Access(SecurityBase):
         )
 
     async def __call__(self, request: Request) -> None:
-        """Check a request, whose key was read already.
+        """Check the caller of a request.
 
         Raises:
-            NotAllowedError: The key has not this scope.
+            NotAllowedError: The key does not have this scope.
             RateLimitedError: There were too many requests.
         """
         who = identity_of(request)
@@ -75,7 +75,7 @@ class Access(SecurityBase):
             )
 
 
-# For routes by which several things can be done: they await these once it is known what.
+# For routes with several operations, as of JSON-RPC: they await these once they know the operation.
 MAY_CHANGE = Access(Scope.GENERATE)
 MAY_SUBMIT = Access(Scope.GENERATE, submits=True)
 

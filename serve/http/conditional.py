@@ -1,4 +1,4 @@
-"""Requests for what the client may have already (RFC 9110, section 13), or for a part of an image (section 14)."""
+"""Conditional requests (RFC 9110, section 13), and requests for a part of an image (section 14)."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def has_version(if_none_match: str | None, tag: str) -> bool:
 async def respond_with_image(
     storage: Storage, image: Image, headers: dict[str, str], byte_range: str | None
 ) -> Response:
-    """Answer 200 with everything, 206 with a part, or 416 where there is no such part; no more is read than is asked.
+    """Answer 200 with the image, 206 with a part of it, or 416 where it has no such part. Reads only that part.
 
     Args:
-        storage: Where the image is.
+        storage: Holds the image.
         image: Its record.
-        headers: To send along.
-        byte_range: The Range header. Several ranges, other units and nonsense are answered with everything, as the RFC
+        headers: Of the answer.
+        byte_range: The Range header. Several ranges, other units and invalid ones get the whole image, as the RFC
             allows.
 
     Raises:
-        MissingObjectError: Its file is gone.
-        StorageError: It could not be read, or is shorter than it should be.
+        MissingObjectError: There is no file.
+        StorageError: The file cannot be read, or is too short.
     """
     headers = {**headers, "Accept-Ranges": "bytes"}
     asked = _SINGLE_RANGE.fullmatch((byte_range or "").strip())

@@ -1,4 +1,4 @@
-"""Pages of other sites that may use the service from a browser (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+"""Lets pages of other origins use the service (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MAX_AGE_SECONDS = 600  # for which a browser may remember the answer to a prefl
 
 
 def add_cors(app: FastAPI, settings: CorsSettings) -> None:
-    """Let other sites' pages in, with an API key in a header; never with what a browser sends along by itself.
+    """Allow requests of other origins: with an API key in a header, never with cookies.
 
     Args:
-        app: Where to.
-        settings: Which sites.
+        app: The application.
+        settings: The allowed origins.
     """
     app.add_middleware(
         CORSMiddleware,

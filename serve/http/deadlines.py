@@ -1,4 +1,4 @@
-"""How long a request may take to arrive, and an answer to begin."""
+"""Time limits for the arrival of a request and the beginning of its answer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from serve.http.problems import Problem, answer_problem
 class Deadlines:
     """Answers 408 where a body does not arrive in time, and 504 where no answer begins in time.
 
-    An answer that has begun may take as long as it takes: streams of events have no end.
+    An answer that has begun has no limit: event streams have no end.
 
     Args:
-        app: What is limited.
-        body_seconds: From the request's beginning to the end of its body.
-        answer_seconds: From the request's beginning to that of its answer.
+        app: The application behind this middleware.
+        body_seconds: From the beginning of the request to the end of its body.
+        answer_seconds: From the beginning of the request to the beginning of its answer.
     """
 
     def __init__(self, app: ASGIApp, body_seconds: float, answer_seconds: float) -> None:
@@ -27,7 +27,7 @@ class Deadlines:
         self.answer_seconds = answer_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and watch the clock."""
+        """Pass a request on under both limits."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and a page to read and try it that needs nothing from other servers."""
+"""The OpenAPI document, and Swagger UI from this server's own files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _refusal(description: str, message: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema, "example": example}}}
 
 
-# What every request may be answered, whatever its route.
+# Answers that every route may give.
 _BAD_HEADER = {"400": _refusal("A header is not for clients.", str(RayHeaderError("x-request-timeout-seconds")))}
 _REFUSALS = {
     "401": _refusal("No API key, or a wrong one.", str(UnauthenticatedError())),
@@ -45,13 +45,13 @@ _REFUSALS = {
         "There were more than 60 requests in a minute; try again in 12 s.",
     ),
 }
-_OTHER_DIALECTS = ("/v1/", "/sdapi/v1/")  # they tell of refusals in their own form
+_OTHER_DIALECTS = ("/v1/", "/sdapi/v1/")  # they describe refusals in their own form
 _VIEWER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 def add_documentation(app: FastAPI) -> None:
-    """Serve Swagger UI at ``/docs``, and make ``/openapi.json`` tell the truth about errors."""
+    """Serve Swagger UI at ``/docs``, and have ``/openapi.json`` describe the errors as they are."""
     viewer = CheckedFiles(directory=str(files("fastapi_offline").joinpath("static")))
 
     @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
@@ -68,7 +68,7 @@ def add_documentation(app: FastAPI) -> None:
 
 
 def _viewer_page(title: str) -> Response:
-    """Swagger UI's page; its addresses are relative, so that it works behind a proxy's prefix too."""
+    """Return Swagger UI's page. Its addresses are relative, so it works behind a proxy's prefix too."""
     script, style = (f"docs/{name}" for name in _VIEWER_FILES)
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
@@ -92,9 +92,9 @@ def _source_hash(script: str) -> str:
 
 
 def _describe_errors_truly(app: FastAPI) -> None:
-    """Take FastAPI's own 422 out of the OpenAPI document: a bad field is answered with 400, or 404 for an id.
+    """Replace FastAPI's own 422 in the OpenAPI document: a bad field gives 400, a bad id 404.
 
-    What all routes answer to a bad header, and those that ask for an API key without one, goes in.
+    Add what all routes answer to a bad header, and what protected routes answer without an API key.
     """
     describe = app.openapi
 

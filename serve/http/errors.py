@@ -1,4 +1,4 @@
-"""Errors of the edge, and how the CyberImage dialect renders them: ``{"status": "error", "message": ...}``."""
+"""Renders errors in the form of the dialect that was asked; CyberImage's is ``{"status": "error", "message": ...}``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 DATABASE_DOWN = "The job database cannot be used; the server's log says why."
 _MESSAGES = {
-    # What FastAPI and Starlette raise of themselves; a body that is JSON but not right has a sentence of its own.
+    # Errors that FastAPI and Starlette raise themselves.
     400: "body: it is not valid JSON in UTF-8.",
     404: "There is nothing at this address.",
     405: "This address does not take that method.",
@@ -52,11 +52,11 @@ class ErrorBody(BaseModel):
 
 
 def add_error_handlers(app: FastAPI, dialects: Mapping[str, Renderer]) -> None:
-    """Make an application answer the errors it expects in the form of the dialect that was spoken.
+    """Render expected errors in the form of the dialect that was asked.
 
     Args:
         app: The application.
-        dialects: How other dialects render an error, by what their paths begin with; all other paths are CyberImage's.
+        dialects: The other dialects' renderers by the prefix of their paths; all other paths are CyberImage's.
     """
     app.state.renderers = Renderers(render_error, dialects)
     for known in (ApiError, JobError, PictureError, StorageError, UnknownModelError):
@@ -66,13 +66,13 @@ def add_error_handlers(app: FastAPI, dialects: Mapping[str, Renderer]) -> None:
 
 
 def render_error(problem: Problem) -> JSONResponse:
-    """Put an error into this dialect's form."""
+    """Render an error in this dialect's form."""
     body = ErrorBody(message=problem.message).model_dump()
     return JSONResponse(body, status_code=problem.status, headers=dict(problem.headers))
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return what a client may know of an error that was expected, whose class has its status."""
+    """Return an expected error as a problem; the status is its class's."""
     message = public_message(error)
     headers = dict(getattr(error, "headers", {}))
     retry_after = getattr(error, "retry_after_seconds", None)
@@ -89,7 +89,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def public_message(error: Exception) -> str:
-    """What a client may read of an error. The place of the database is not for it: that goes to the log."""
+    """Return the message for the client. The address of the database is only for the log."""
     if isinstance(error, StoreUnavailableError):
         logger.warning("%s", error)
         return DATABASE_DOWN
@@ -120,7 +120,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed_methods(request: Request) -> str:
-    """Methods of every route of the path: the framework names those of the first route only."""
+    """The methods of all routes of the path; Starlette names those of the first one only."""
     app: FastAPI = request.app
     return ", ".join(
         method

@@ -1,4 +1,4 @@
-"""Answers that are streams of events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""Streams of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 _FIELDS = ("id", "event", "data")
-# A reader who takes nothing for so long is not there any more.
+# A reader who receives nothing for so long has gone.
 _SEND_SECONDS = 60.0
 
 
 def event_content(example: str) -> dict[str, Any]:
-    """What FastAPI's ``responses`` has as the ``content`` of a stream.
+    """Return the ``content`` of a stream for FastAPI's ``responses``.
 
-    ``itemSchema`` is of OpenAPI 3.2 (https://spec.openapis.org/oas/v3.2.0#sequential-media-types); in its documents of
-    3.1 FastAPI has it too.
+    ``itemSchema`` belongs to OpenAPI 3.2 (https://spec.openapis.org/oas/v3.2.0#sequential-media-types); FastAPI accepts
+    it in documents of 3.1 too.
 
     Args:
         example: A part of a stream.
@@ -26,11 +26,11 @@ def event_content(example: str) -> dict[str, Any]:
 
 
 def event_stream(events: AsyncIterator[ServerSentEvent], heartbeat_seconds: float) -> EventSourceResponse:
-    """Return the answer that sends events as they come, and a comment now and then between them.
+    """Return an answer that sends events as they come, with comments as heartbeats between them.
 
     Args:
-        events: They are given up when the reader leaves.
-        heartbeat_seconds: Between two comments, which keep the connection.
+        events: Closed when the reader disconnects.
+        heartbeat_seconds: Time between two heartbeats, which keep the connection open.
     """
     return EventSourceResponse(
         events,

@@ -1,4 +1,4 @@
-"""Puts what Pydantic finds wrong with a request into words."""
+"""Describes what Pydantic finds wrong with a request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIELDS = {
     **{name: name for name in GenerateBody.model_fields},
     **{name: f"settings.{name}" for name in SettingsBody.model_fields},
 }
-# What the same things are called in other dialects.
+# Names of the same fields in other dialects.
 _OTHER_NAMES = {
     "batch_size": "settings.num_images",
     "cfg_scale": "settings.guidance_scale",
@@ -50,7 +50,7 @@ _WANTED = {
 
 
 def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
-    """Return one sentence.
+    """Describe problems in one sentence.
 
     Args:
         problems: As ``RequestValidationError.errors`` gives them: Pydantic's ``ErrorDetails``, with ``loc`` beginning
@@ -103,7 +103,7 @@ def _suggestion(name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON has it, if it is short."""
+    """Return a value as JSON, if it is short."""
     if isinstance(value, list | tuple):
         return "a list"
     if isinstance(value, dict):
@@ -114,5 +114,5 @@ def _shown(value: Any) -> str:
 
 
 def _printable(part: object) -> str:
-    """A name that a client made up, fit for an answer: no endless text, no half of a surrogate pair."""
+    """Make a client's name safe for an answer: not too long, no half of a surrogate pair."""
     return str(part)[:_LONGEST_NAME].encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""What happens to every request before a route is chosen: where it comes from, who asks, and whether it may."""
+"""Checks every request before a route is chosen: its origin, its client's address, its caller."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from serve.protection.identity import NotAllowedError
 from serve.protection.protection import Protection
 from serve.protection.trusted_proxies import TrustedProxies
 
-# By these headers a client would set Ray Serve's time limit for its request itself, or let it run on when it has left.
-# The proxy has read them already; what is refused at once gains nothing by them.
+# With these headers a client could set Ray Serve's time limit for its request, or let it run after a disconnect.
+# The proxy has acted on them already, but a request that is refused at once gains nothing.
 _HEADERS_OF_RAY = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -42,14 +42,14 @@ class RayHeaderError(InvalidRequestError):
 
 
 class Gate:
-    """Lets requests in, with who asks in the state of their scope, as ``identity``.
+    """Authenticates requests and puts the caller into the state of their scope, as ``identity``.
 
-    Without a valid API key, where one is asked for, nothing but what is public comes in: a path that is not there is
-    answered like one that is. A client's address is corrected by what trusted proxies say.
+    Without a valid API key, where one is required, only public paths are open; an unknown path gets the same answer as
+    a protected one. Trusted proxies tell the client's address.
 
     Args:
-        app: What is protected.
-        protection: Knows who asks.
+        app: The application behind this middleware.
+        protection: Authenticates the caller.
         trusted_proxies: Networks of the proxies that are believed.
         allowed_origins: Of the sites whose pages may change anything.
     """
@@ -63,7 +63,7 @@ class Gate:
         self.allowed_origins = allowed_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or answer why not."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -112,7 +112,7 @@ def _refuse_headers_of_ray(headers: Headers) -> None:
 
 
 def _refuse_other_sites(method: str, headers: Headers, allowed: Collection[str]) -> None:
-    """Browsers say where a request comes from; without this, any page could use what its reader has access to."""
+    """Refuse requests of other sites' pages, which browsers mark: a page could use its reader's access."""
     if method in _SAFE_METHODS or headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return
     if "*" not in allowed and headers.get("origin") not in allowed:
@@ -120,7 +120,7 @@ def _refuse_other_sites(method: str, headers: Headers, allowed: Collection[str])
 
 
 def _tell_rate(headers: MutableHeaders, window: RateWindow) -> None:
-    """In the form of https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/06/."""
+    """Add the rate limit's headers, in the form of https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/06/."""
     headers["RateLimit-Limit"] = str(window.limit)
     headers["RateLimit-Remaining"] = str(window.remaining)
     headers["RateLimit-Reset"] = str(window.reset_seconds)

@@ -1,4 +1,4 @@
-"""What happens to every request: an id, a limit on its body, security headers, and no error that gets away."""
+"""Middleware for every request: an id, a limit on its body, security headers, an answer for unexpected errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serve.http.problems import Problem, answer_problem, path_in_app
 logger = logging.getLogger(__name__)
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-# An answer that is a page brings a policy of its own.
+# A page has its own policy.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -29,20 +29,20 @@ _HEADERS = {
 
 
 class RequestHeaders:
-    """Gives every answer the request's id (the caller's, if it is a sane one) and the security headers, and logs it.
+    """Adds the request's id (the caller's own, if it is valid) and the security headers to every answer, and logs it.
 
-    The id is also in the state of the request's scope, as ``request_id``. The id of a job that was queued goes along,
-    where a route has left it there as ``job_id``.
+    The id is also in the state of the request's scope, as ``request_id``. The id of a queued job is sent too where a
+    route has put it there as ``job_id``.
 
     Args:
-        app: What answers.
+        app: The application behind this middleware.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its answer back with the headers."""
+        """Pass a request on, and add the headers to its answer."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -68,7 +68,7 @@ class RequestHeaders:
             try:
                 await self.app(scope, receive, send_with_headers)
             finally:
-                # The path alone: a query may hold the signature of a link.
+                # Only the path: a query may hold the signature of a link.
                 level = logging.INFO if status >= HTTPStatus.BAD_REQUEST else logging.DEBUG
                 seconds = time.monotonic() - began
                 logger.log(
@@ -77,19 +77,19 @@ class RequestHeaders:
 
 
 class UnexpectedErrors:
-    """Logs what nobody expected and answers it with 500.
+    """Logs unexpected errors and answers them with 500.
 
-    Starlette's own handler for that would answer outside of every middleware, and raise the error once more.
+    Starlette's own handler answers outside of all middleware, and raises the error again.
 
     Args:
-        app: What may raise.
+        app: The application behind this middleware.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and answer for what it raises."""
+        """Pass a request on, and answer unexpected errors."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -106,18 +106,18 @@ class UnexpectedErrors:
             request_id = scope["state"]["request_id"]
             logger.exception("%s %r failed (request %s)", scope["method"], scope["path"], request_id)
             if started:
-                raise  # so that the server breaks the connection: the client must not take a part for the whole
+                raise  # so that the server closes the connection: the client must see that the answer is incomplete
             message = f"Something went wrong on the server; its log has the details of request {request_id}."
             await answer_problem(scope, Problem(500, "server_error", message))(scope, receive, send)
 
 
 class BodyLimit:
-    """Refuses request bodies above a limit, announced or not.
+    """Refuses request bodies above a limit, with or without a Content-Length.
 
     Args:
-        app: What is protected.
+        app: The application behind this middleware.
         max_bytes: The largest body.
-        max_bytes_of: The largest body by path, where it is another.
+        max_bytes_of: The largest body of a path with another limit.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_of: Mapping[str, int] | None = None) -> None:
@@ -142,7 +142,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                # The one kind of error that FastAPI does not turn into its own 400 while it reads a body.
+                # FastAPI turns any other error while it reads a body into its own 400.
                 raise HTTPException(413, sentence)
             return message
 
@@ -150,7 +150,7 @@ class BodyLimit:
 
 
 def _announced_length(scope: Scope) -> int:
-    """The Content-Length; 0 where there is none that can be read, as what arrives is counted anyway."""
+    """Return the Content-Length; 0 where it is missing or invalid, as the bytes are counted anyway."""
     try:
         return int(Headers(scope=scope).get("content-length", "0"))
     except ValueError:

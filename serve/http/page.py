@@ -16,11 +16,11 @@ WEB_FOLDER = Path(__file__).resolve().parent.parent / "web"
 
 
 class CheckedFiles(StaticFiles):
-    """Files that a browser may keep but must ask about each time: their names stay when their content changes.
+    """Files that a browser may cache but must revalidate each time: their names stay when their content changes.
 
     Args:
-        directory: Where they are.
-        image_sources: Where a page of theirs may load images from besides here.
+        directory: The folder with the files.
+        image_sources: Other origins that a page may load images from.
     """
 
     def __init__(self, directory: str | Path, image_sources: Sequence[str] = ()) -> None:
@@ -33,7 +33,7 @@ class CheckedFiles(StaticFiles):
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
-        """Starlette's answer, 304 included, with ``Cache-Control: no-cache`` and the policy."""
+        """Return Starlette's answer, also a 304, with ``Cache-Control: no-cache`` and the policy."""
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers["Cache-Control"] = "no-cache"
         response.headers["Content-Security-Policy"] = self._policy
@@ -44,8 +44,8 @@ def add_page(app: FastAPI, image_sources: Sequence[str]) -> None:
     """Serve the page at ``/`` and its files under ``/static``.
 
     Args:
-        app: Where to.
-        image_sources: Where images are served from besides here.
+        app: The application.
+        image_sources: Other origins that serve images.
     """
     files = CheckedFiles(WEB_FOLDER, image_sources)
 
@@ -53,6 +53,6 @@ def add_page(app: FastAPI, image_sources: Sequence[str]) -> None:
         response = await files.get_response("index.html", scope)
         await response(scope, receive, send)
 
-    # Only the page's own files are compressed here: images are compressed already, and events must not wait.
+    # Only the page's own files are compressed: images are compressed already, and events must not be delayed.
     app.mount("/static", GZipMiddleware(files), name="static")
     app.router.routes.append(Route("/", GZipMiddleware(page), methods=["GET"], include_in_schema=False))

@@ -1,4 +1,4 @@
-"""Previews of jobs as pictures of the size that the images will have."""
+"""Scales the previews of jobs to the size of their images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deployments.storage.metadata.image_file import encode_image
 async def enlarge_preview(
     preview: bytes, settings: GenerationSettings, output_format: str, quality: int | None = None
 ) -> bytes:
-    """Return a preview, which has one pixel for each place of the latents, in the size of the job's images.
+    """Scale a preview, which has one pixel for each position of the latents, to the size of the job's images.
 
     Args:
         preview: A file of an image format.

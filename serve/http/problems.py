@@ -1,4 +1,4 @@
-"""What went wrong with a request, in no dialect's form; and which dialect's form an answer has."""
+"""An error in no dialect's form, and the choice of the dialect that renders it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Problem:
         status: The HTTP status.
         code: A stable name for programs.
         message: One sentence for people.
-        param: The field, parameter or header that it is about, where it is about one.
-        headers: To send along.
-        job_id: The job that the request has queued; None where it has queued none.
+        param: The field, parameter or header that is wrong, where one is.
+        headers: Of the answer.
+        job_id: The job that the request has queued, if any.
     """
 
     status: int
@@ -34,7 +34,7 @@ class Problem:
     job_id: str | None = None
 
     def in_words_of(self, names: Mapping[str, str]) -> Problem:
-        """Return the same problem with fields called what a dialect calls them.
+        """Return the same problem with a dialect's names of the fields.
 
         Args:
             names: The dialect's name of a field of ``POST /api/generate``, such as ``settings.width``.
@@ -53,11 +53,11 @@ Renderer = Callable[[Problem], Response]
 
 
 class Renderers:
-    """Chooses the dialect of an error's answer by the path that was asked for.
+    """Chooses the dialect of an error's answer by the request's path.
 
     Args:
-        default: For paths of no other dialect.
-        by_prefix: By what the dialects' paths begin with, such as ``/v1``.
+        default: The renderer for all other paths.
+        by_prefix: The renderers by the prefix of their dialect's paths, such as ``/v1``.
     """
 
     def __init__(self, default: Renderer, by_prefix: Mapping[str, Renderer]) -> None:
@@ -73,11 +73,11 @@ class Renderers:
 
 
 def answer_problem(scope: Scope, problem: Problem) -> Response:
-    """Return the answer to a request that has a problem.
+    """Render a problem as the answer to a request.
 
     Args:
         scope: Of the request.
-        problem: What it is.
+        problem: The error.
     """
     renderers: Renderers = scope["app"].state.renderers
     job_id = scope.get("state", {}).get("job_id")
@@ -85,12 +85,12 @@ def answer_problem(scope: Scope, problem: Problem) -> Response:
 
 
 def path_in_app(scope: Scope) -> str:
-    """Return the path of a request without what a proxy put in front of it."""
+    """Return the path of a request without a proxy's prefix."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
 
 def field_named_in(message: str) -> str | None:
-    """Return the field that a sentence about a bad field begins with; None where it begins otherwise."""
+    """Return the field that a message begins with, as in ``width: ...``; None where it begins with none."""
     found = _NAMED_FIELD.match(message)
     return found[1] if found else None

@@ -1,4 +1,4 @@
-"""Traces each request, where traces are wanted."""
+"""Traces requests."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class RequestSpans:
-    """Records a span for each request, in the words of
+    """Records a span for each request, with the names of
     https://opentelemetry.io/docs/specs/semconv/http/http-spans/.
 
     Args:
-        app: What answers.
-        tracer: What records them.
+        app: The application behind this middleware.
+        tracer: Records the spans.
     """
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
@@ -35,7 +35,7 @@ class RequestSpans:
             async def send_and_note(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     span.set_attribute("http.response.status_code", message["status"])
-                    # Known once the route was chosen. The path would do for a name only if ids were no part of it.
+                    # Known once the route is chosen. The path has ids in it, so it is no name for a span.
                     if (route := getattr(scope.get("route"), "path", None)) is not None:
                         span.update_name(f"{scope['method']} {route}")
                         span.set_attribute("http.route", route)

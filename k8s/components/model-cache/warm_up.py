@@ -1,4 +1,4 @@
-"""Downloads the weights of every model of the catalog that come from the hub, as the replicas would."""
+"""Downloads all weights of the catalog's models from the hub, as the replicas would."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def downloads(catalog: Catalog) -> Iterator[Download]:
 
 
 def warm_up(catalog: Catalog, fetch: Callable[[Download], None]) -> list[str]:
-    """Fetch all that a catalog needs, and return a line for each thing that could not be had."""
+    """Download all that a catalog needs, and return a line for each failure."""
     problems = []
     for download in downloads(catalog):
         print(f"{download.model_id}: {download.repo}", flush=True)  # noqa: T201 - the Job's log

@@ -1,4 +1,4 @@
-"""The caller's latest job, in AUTOMATIC1111's form: how far it is, and its end before its time."""
+"""The progress of the caller's latest job and its interruption, in AUTOMATIC1111's form."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def interrupt(behind: Behind, who: Who) -> dict[str, str]:
 
 
 async def _latest(behind: Services, who: Identity) -> Job | None:
-    """The caller's latest job, unless it has ended."""
+    """Return the caller's latest job, unless it has ended."""
     newest = (await behind.tracker.jobs.page(JobFilter(client=who.name), limit=1)).jobs
     return next((job for job in newest if not job.state.is_terminal), None)
 

@@ -16,12 +16,12 @@ _FIELDS = {
 
 
 def render_error(problem: Problem) -> JSONResponse:
-    """Put an error into this dialect's form; a bad field is 422 there."""
+    """Render an error in this dialect's form; a bad field has the status 422."""
     status = 422 if problem.status == 400 else problem.status
     return JSONResponse(error_body(problem).model_dump(), status, dict(problem.headers))
 
 
 def error_body(problem: Problem) -> ErrorBody:
-    """Return an error's body."""
-    told = problem.in_words_of(_FIELDS)
-    return ErrorBody(error=told.code, detail=told.message, errors=told.message)
+    """Return the body of an error."""
+    named = problem.in_words_of(_FIELDS)
+    return ErrorBody(error=named.code, detail=named.message, errors=named.message)

@@ -1,4 +1,4 @@
-"""Examples of the AUTOMATIC1111 dialect, and what its routes answer besides what was asked for."""
+"""Examples of the AUTOMATIC1111 dialect and its errors, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ PROGRESS: dict[str, Any] = {
 
 
 def error(description: str, example: Exception) -> dict[str, Any]:
-    """What FastAPI's ``responses`` has for an error.
+    """Return an error for FastAPI's ``responses``.
 
     Args:
-        description: When it happens.
-        example: One of those that are raised then.
+        description: When it occurs.
+        example: An exception that is then raised.
     """
     return {"model": ErrorBody, "description": description, **answer(error_body(problem_of(example)).model_dump())}
 

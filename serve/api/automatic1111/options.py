@@ -1,4 +1,4 @@
-"""The model that a client has chosen, and what there is to choose from, in AUTOMATIC1111's form."""
+"""The client's model, and the models, samplers and schedulers to choose from, in AUTOMATIC1111's form."""
 
 from __future__ import annotations
 

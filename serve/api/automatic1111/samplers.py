@@ -1,7 +1,7 @@
-"""AUTOMATIC1111's samplers (its ``modules/sd_samplers_kdiffusion.py``), and the schedulers of diffusers that they are.
+"""AUTOMATIC1111's samplers (its ``modules/sd_samplers_kdiffusion.py``) and their schedulers of diffusers.
 
-As https://huggingface.co/docs/diffusers/api/schedulers/overview pairs them. Which of them a model can use, its catalog
-entry says.
+https://huggingface.co/docs/diffusers/api/schedulers/overview pairs them. A model's catalog entry says which of them it
+can use.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Sampler:
     """A sampler.
 
     Attributes:
-        name: As AUTOMATIC1111 calls it.
-        aliases: Other names of it.
+        name: AUTOMATIC1111's name of it.
+        aliases: Its other names.
         scheduler: The class of diffusers; None for the model's own.
-        schedule: The noise schedule that it stands for besides: ``karras``; empty for the scheduler's own.
+        schedule: The noise schedule that its name includes: ``karras``; empty for the scheduler's own.
     """
 
     name: str
@@ -61,13 +61,13 @@ AUTOMATIC, KARRAS = "automatic", "karras"
 
 
 def schedule_of(entry: ModelEntry) -> str:
-    """The noise schedule of all of a model's samplers: it is in the config of the model's own scheduler."""
+    """Return the noise schedule of a model, by the config of its own scheduler."""
     own = entry.loading.scheduler
     return KARRAS if own is not None and own.config.get("use_karras_sigmas") else AUTOMATIC
 
 
 def samplers_of(entry: ModelEntry) -> list[Sampler]:
-    """The samplers that a request for a model may name. One that names no noise schedule has the model's."""
+    """Return the samplers that a request for a model may name. One without a noise schedule uses the model's."""
     schedules = ("", schedule_of(entry))
     return [
         each for each in SAMPLERS if each is OWN or (each.scheduler in entry.schedulers and each.schedule in schedules)
@@ -83,7 +83,7 @@ def scheduler_named(entry: ModelEntry, sampler: str | None, schedule: str | None
         schedule: AUTOMATIC1111's "scheduler", the noise schedule; None or empty for the model's own.
 
     Raises:
-        SamplerNotFoundError: This model cannot use it.
+        SamplerNotFoundError: The model cannot use it.
     """
     own = schedule_of(entry)
     if (schedule or AUTOMATIC).lower() not in (AUTOMATIC, own):
@@ -101,5 +101,5 @@ def scheduler_named(entry: ModelEntry, sampler: str | None, schedule: str | None
 
 
 def sampler_of(entry: ModelEntry, scheduler: str | None) -> str:
-    """The name of the sampler that a scheduler class is."""
+    """Return the name of a scheduler's sampler."""
     return next((each.name for each in samplers_of(entry) if each.scheduler == scheduler), OWN.name)

@@ -1,4 +1,4 @@
-"""From AUTOMATIC1111's requests to jobs, and from jobs to its answers."""
+"""Translates AUTOMATIC1111's requests to jobs, and jobs to its answers."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def known_model(services: Services, title: str) -> str:
 
 
 async def job_body(services: Services, who: Identity, asked: TextToImageBody) -> GenerateBody:
-    """Return the job that a request asks for, without the pictures that it starts from.
+    """Return the job that a request asks for, without its pictures.
 
     Raises:
-        InvalidRequestError: It asks for what is not possible here.
-        SamplerNotFoundError: The model has not this sampler.
+        InvalidRequestError: A field is not possible for the model.
+        SamplerNotFoundError: The model does not have the sampler.
     """
     for field, what, right in _UNAVAILABLE:
         if getattr(asked, field, None):
@@ -78,7 +78,7 @@ def picture_in(field: str, text: str) -> bytes:
     """Return the bytes of a file in Base64, with or without ``data:...;base64,`` before it.
 
     Raises:
-        DamagedPictureError: It is no Base64.
+        DamagedPictureError: It is not Base64.
     """
     try:
         return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
@@ -87,7 +87,7 @@ def picture_in(field: str, text: str) -> bytes:
 
 
 def inverted(mask: PIL.Image.Image) -> PIL.Image.Image:
-    """Return a mask whose black parts were white."""
+    """Invert a mask."""
     return PIL.ImageOps.invert(mask.convert("L"))
 
 

@@ -1,4 +1,4 @@
-"""The queues as a whole: pause, resume, reset, clear; and who did what."""
+"""Pause, resume, reset and clear queues; the audit record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the routes of this dialect answer besides what was asked for, for the OpenAPI document."""
+"""Errors and binary answers of the routes of this dialect, for the OpenAPI document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many images as one ZIP file, written while they are read."""
+"""Writes many images into one ZIP file while it is sent."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 
 
 async def zip_images(storage: Storage, images: Sequence[Image], unknown: Sequence[str]) -> AsyncIterator[bytes]:
-    """Yield the bytes of a ZIP file; only one image is in memory at a time, and none is compressed once more.
+    """Yield the bytes of a ZIP file; only one image at a time is in memory. Images are stored, not compressed again.
 
     Args:
-        storage: Where the images are.
-        images: What goes in, as ``<id>.<extension>``.
-        unknown: Ids that there is nothing of. They, and images whose file could not be read, are named in the file
-            ``missing.txt``: the answer has begun by then, and cannot become an error.
+        storage: Holds the images.
+        images: The members, as ``<id>.<extension>``.
+        unknown: Ids without an image. The member ``missing.txt`` lists them and the images whose file cannot be read:
+            the answer has begun by then, and cannot become an error.
     """
     archive = ZipStream(compress_type=ZIP_STORED)
     missing = [f"{image_id}: there is no such image." for image_id in unknown]

@@ -36,7 +36,7 @@ class GenerateAnswer(Body):
 
     @classmethod
     def of(cls, job: Job) -> GenerateAnswer:
-        """A job that was submitted."""
+        """Answer that a job is queued."""
         return cls(
             job_id=job.id, status=job.state, num_images=job.request.settings.num_images, message="The job is queued."
         )
@@ -50,7 +50,7 @@ class Loading(Body):
 
     @classmethod
     def of(cls, load: ModelLoad) -> Loading:
-        """A load, in tenths of seconds."""
+        """Describe a load, in tenths of seconds."""
         return cls(seconds=round(load.seconds, 1), usual_seconds=_tenths(load.usual_seconds))
 
 
@@ -68,7 +68,7 @@ class Progress(Body):
 
     @classmethod
     def of(cls, job: Job) -> Progress:
-        """The progress of a job."""
+        """Describe the progress of a job."""
         phase = job.phase if job.state is JobState.PROCESSING else None
         return cls(
             preparing=job.state is JobState.PROCESSING and phase in (None, JobPhase.PREPARING),
@@ -92,7 +92,7 @@ class ImageOfJob(Body):
 
     @classmethod
     def of(cls, image: Image) -> ImageOfJob:
-        """An image as a job shows it."""
+        """Describe an image of a job."""
         return cls(id=image.id, file_path=image_path(image.id), created_at=image.created_at, metadata=image.metadata)
 
 
@@ -133,7 +133,7 @@ class StatusAnswer(Body):
 
     @classmethod
     def of(cls, view: JobView) -> StatusAnswer:
-        """A job with all that is told beside its record."""
+        """Describe a job with its progress and its images."""
         job = view.job
         return cls(
             id=job.id,
@@ -257,7 +257,7 @@ class DoneAnswer(Body):
 
 
 def rounded_eta(view: JobView) -> float | None:
-    """The expected seconds to a job's end, as exactly as they may be told."""
+    """Return the expected seconds to a job's end, rounded."""
     return _tenths(view.eta_seconds)
 
 
@@ -266,5 +266,5 @@ def _tenths(seconds: float | None) -> float | None:
 
 
 def image_path(image_id: str) -> str:
-    """The path that answers with an image's bytes."""
+    """Return the path of an image's bytes."""
     return f"/api/image/{image_id}"

@@ -66,7 +66,7 @@ class ListedJob(Body):
 
     @classmethod
     def of(cls, job: Job) -> ListedJob:
-        """A job as a list shows it."""
+        """Describe a job of a list."""
         request = job.request
         return cls(
             id=job.id,
@@ -122,7 +122,7 @@ class AuditedAction(Body):
 
     @classmethod
     def of(cls, entry: AuditEntry) -> AuditedAction:
-        """An action as the list shows it."""
+        """Describe an action."""
         return cls(**entry.model_dump())
 
 

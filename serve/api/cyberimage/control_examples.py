@@ -1,4 +1,4 @@
-"""Examples of the answers of the routes that list, order and clear jobs, and their errors."""
+"""Examples of the routes that list, order and clear jobs, and of their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts written out by a language model."""
+"""Enriches prompts with a language model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams of events of jobs."""
+"""Event streams of jobs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def _events_of_job(feed: JobFeed, job_id: str, told: JobTeller) -> AsyncIt
             try:
                 (view,) = await watcher.next()
             except UnknownJobError:
-                return  # it was removed meanwhile: the next request is answered with 404
+                return  # the job was removed meanwhile: the next request gets 404
             for event in told.events(view):
                 yield event
             if view.job.state.is_terminal:
@@ -103,19 +103,19 @@ async def _events_of_client(
 ) -> AsyncIterator[ServerSentEvent]:
     tellers: LRUCache[str, JobTeller] = LRUCache(_MOST_TOLD)
     with feed.watch_client(client, since) as watcher:
-        yield ServerSentEvent(id=str(_now()))  # who is cut off before the first event comes back with this
+        yield ServerSentEvent(id=str(_now()))  # for a reader who reconnects before the first event
         while True:
             try:
                 views = await watcher.next()
             except UnreadJobsError:
-                return  # the reader comes back, and is told what it has missed
+                return  # the reader reconnects, and gets what it has missed
             known_until = str(_now())
             events: list[ServerSentEvent] = []
             for view in views:
                 teller = tellers.setdefault(view.job.id, JobTeller(with_previews=previews))
                 events += teller.events(view)
             for event in events:
-                # Only with the last one the reader knows all of them.
+                # Only after the last event the reader has all of them.
                 event.id = known_until if event is events[-1] else None
                 yield event
 
@@ -125,5 +125,5 @@ def _now() -> int:
 
 
 def _moment(last_event_id: str) -> int:
-    """The time that an id of a client's stream tells, in milliseconds; now for anything else."""
+    """Return the time in an event id of a client's stream, in milliseconds; now for any other id."""
     return min(int(last_event_id), _LAST_MOMENT) if last_event_id.isascii() and last_event_id.isdigit() else _now()

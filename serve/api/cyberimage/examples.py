@@ -181,11 +181,11 @@ EVENTS: dict[str, Any] = {
 
 
 def answer(example: Any, **more: Any) -> dict[str, Any]:
-    """What FastAPI's ``responses`` has for a JSON answer.
+    """Return a JSON answer for FastAPI's ``responses``.
 
     Args:
         example: The only example, or the one called ``plain`` where there are more.
-        more: Further ones by name.
+        more: Further examples by name.
     """
     if not more:
         return {"content": {"application/json": {"example": example}}}
@@ -194,16 +194,16 @@ def answer(example: Any, **more: Any) -> dict[str, Any]:
 
 
 def json_call(example: dict[str, Any]) -> dict[str, Any]:
-    """What FastAPI's ``openapi_extra`` has for a route that reads a call of JSON-RPC itself."""
+    """Return FastAPI's ``openapi_extra`` for a route that parses a call of JSON-RPC itself."""
     schema = {"type": "object", "examples": [example]}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def error(description: str, message: str) -> dict[str, Any]:
-    """What FastAPI's ``responses`` has for an error.
+    """Return an error for FastAPI's ``responses``.
 
     Args:
-        description: When it happens.
-        message: An example of what it says.
+        description: When it occurs.
+        message: An example.
     """
     return {"model": ErrorBody, "description": description, **answer({"status": "error", "message": message})}

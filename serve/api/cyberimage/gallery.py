@@ -1,4 +1,4 @@
-"""The gallery, favourites, tags, and where images come from."""
+"""The gallery, favourites, tags, and the lineage of images."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ async def _tag(
 
 
 def tag_of(text: str) -> str:
-    """Return a tag as it is kept: in small letters, without spaces around it.
+    """Normalise a tag: small letters, single spaces, none around it.
 
     Raises:
-        InvalidRequestError: It cannot be one.
+        InvalidRequestError: It cannot be a tag.
     """
     tag = " ".join(text.casefold().split())
     if not 1 <= len(tag) <= LONGEST_TAG:

@@ -1,4 +1,4 @@
-"""Bodies of the routes about many images: the gallery, tags, lineage, what everybody has, upkeep."""
+"""Bodies of the routes about many images: the gallery, tags, lineage, usage, upkeep."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ShownImage(Body):
 
     @classmethod
     def of(cls, image: GalleryImage) -> ShownImage:
-        """An image as the gallery shows it."""
+        """Describe an image of the gallery."""
         return cls(
             id=image.id,
             model_id=image.model_id,
@@ -65,7 +65,7 @@ class GalleryAnswer(Body):
 
     @classmethod
     def of(cls, found: GalleryPage, page: int, limit: int) -> GalleryAnswer:
-        """A page of the gallery."""
+        """Describe a page of the gallery."""
         return cls(
             images=[ShownImage.of(image) for image in found.images],
             page=page,
@@ -107,7 +107,7 @@ class RelatedPicture(Body):
 
     @classmethod
     def of_record(cls, relative: Relative) -> RelatedPicture:
-        """A picture as a lineage shows it."""
+        """Describe a picture of a lineage."""
         path = image_path(relative.id) if relative.kind == "image" else None
         return cls(**relative.model_dump(), file_path=path)
 
@@ -132,7 +132,7 @@ class ImageIdsBody(Body):
     ids: list[Text] = Field(min_length=1, max_length=MOST_IDS, description="1 to 500 ids of images.")
 
     def canonical(self) -> list[str]:
-        """The ids, each once; what is no UUID is the id of nothing, and stays as it is."""
+        """Return the ids in their canonical form, each once; what is no UUID stays as it is."""
         return list(dict.fromkeys(_canonical(each) for each in self.ids))
 
 
@@ -190,7 +190,7 @@ class SweepAnswer(Body):
 
     @classmethod
     def of(cls, outcome: SweepOutcome, next_after: str | None) -> SweepAnswer:
-        """What a sweep did."""
+        """Describe the outcome of a sweep."""
         removed = outcome.orphans
         return cls(
             files=outcome.files,

@@ -1,4 +1,4 @@
-"""Examples of the answers of the routes about many images, and their errors."""
+"""Examples of the routes about many images, and of their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many images at once: deleted, or fetched as one file; and what everybody has."""
+"""Operations on many images: deletion, download, usage, the sweep."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ router = APIRouter()
 async def delete_images(behind: Behind, who: Who, body: IdsBody) -> DeletedImagesAnswer:
     """Delete up to 500 images for good. What fails halfway can be repeated."""
     found, missing = await _own_images(behind, who, body)
-    # The records go last, all together, so that nothing is left that nobody can ask for again.
+    # The records are deleted last, all together: a deletion that fails halfway can be repeated.
     for image in found:
         await delete_image_files(behind.storage, image.key)
     deleted = await behind.tracker.images.delete_many([image.id for image in found], who.name)
@@ -94,7 +94,7 @@ async def sweep_storage(
 
 
 async def _own_images(behind: Services, who: Identity, body: ImageIdsBody) -> tuple[list[Image], list[str]]:
-    """Those of the images that are there for the caller, and the ids of the others."""
+    """Return the images that the caller may see, and the ids of the others."""
     ids = body.canonical()
     found = [image for image in await behind.tracker.images.find(ids) if who.owns(image.client)]
     there = {image.id for image in found}

@@ -1,4 +1,4 @@
-"""Images: their bytes, their parameters, their end."""
+"""Images: their bytes, their parameters, their deletion."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _lasting(behind: Services, tag: str) -> dict[str, str]:
 
 
 def _elsewhere(behind: Services, url: str) -> Response:
-    """A browser may keep the address for half of its life, so that what it leads to is still there to the last."""
+    """Redirect to an address outside. A browser may cache the redirect for half of the address's life."""
     kept = f"private, max-age={behind.settings.storage.url_seconds // 2}"
     return RedirectResponse(url, headers={"Cache-Control": kept})
 
@@ -141,7 +141,7 @@ async def image_link(behind: Behind, request: Request, image: OwnImage) -> LinkA
 )
 async def delete_image(behind: Behind, caller: Caller, image: OwnImage) -> DoneAnswer:
     """Delete an image for good."""
-    # The record goes last: a deletion that fails halfway can be repeated.
+    # The record is deleted last: a deletion that fails halfway can be repeated.
     await delete_image_files(behind.storage, image.key)
     await behind.tracker.images.delete(image.id, caller)
     return DoneAnswer(message="The image was deleted.")

@@ -1,4 +1,4 @@
-"""What a reader of an event stream is told of a job, and by which ids it goes on after an interruption."""
+"""The events of a job, and the ids by which a reader resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from serve.api.cyberimage.bodies import StatusAnswer, rounded_eta
 class JobTeller:
     """Turns views of one job into events: what is new since the view before, or since the event with an id.
 
-    An event's id says all that its reader knows then, so any process can go on where another one stopped.
+    An event's id holds what its reader knows then, so any process can resume where another one stopped.
 
     Args:
-        last_event_id: Of the newest event that the reader has of the job; empty for none.
-        with_previews: Whether it wants pictures of what is becoming of the job.
+        last_event_id: Of the reader's newest event of the job; empty for none.
+        with_previews: Whether the reader wants previews.
     """
 
     def __init__(self, last_event_id: str = "", *, with_previews: bool = True) -> None:
@@ -32,7 +32,7 @@ class JobTeller:
         self._with_previews = with_previews
 
     def events(self, view: JobView) -> list[ServerSentEvent]:
-        """Return what is new: at most one event of each kind, or the end alone."""
+        """Return the new events: at most one of each kind, or the end alone."""
         job = view.job
         state, progress = _state_id(job), _progress_id(job)
         is_new = state != self._state
@@ -52,7 +52,7 @@ class JobTeller:
 
 
 def is_end(last_event_id: str, view: JobView) -> bool:
-    """Whether a reader who has the event with this id has been told the job's end."""
+    """Whether the event with this id is the job's end."""
     return view.job.state.is_terminal and last_event_id == _state_id(view.job)
 
 

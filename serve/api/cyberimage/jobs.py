@@ -1,4 +1,4 @@
-"""Many jobs at once: lists and batches; and what can be done with one besides following it."""
+"""Lists and batches of jobs; retry and priority of one."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class KeyAnswer(Body):
 
     @classmethod
     def of(cls, key: ApiKey) -> KeyAnswer:
-        """A key as it is shown."""
+        """Describe a key, without its secret."""
         return cls(**key.model_dump())
 
 

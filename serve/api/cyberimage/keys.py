@@ -1,4 +1,4 @@
-"""API keys: make one, list them, revoke one."""
+"""Create, list and revoke API keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the routes of this dialect take from a request."""
+"""Parameters that several routes of this dialect take from a request."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from serve.protection.identity import Identity, require_own_image, require_own_j
 from serve.services.services import Services
 
 
-# Coroutines, though they wait for nothing: FastAPI runs plain functions in threads, which costs more than they do.
+# Coroutines, though they await nothing: FastAPI runs plain functions in threads, which costs more than they do.
 async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
 async def _caller(who: Who) -> str:
-    """Who asks: fairness is by it, and the audit record names it."""
+    """Return the caller's name, for fairness and the audit record."""
     return who.name
 
 
 async def _job_id(job_id: str) -> str:
-    """An id that is no UUID names nothing."""
+    """Return the canonical form of an id; one that is no UUID belongs to no job."""
     return _canonical(job_id, UnknownJobError)
 
 
@@ -37,7 +37,7 @@ async def _image_id(image_id: str) -> str:
 
 
 def _no_number(text: str) -> str:
-    """Otherwise a number would be taken for seconds since 1970."""
+    """Refuse a number, which Pydantic would take for seconds since 1970."""
     try:
         float(text)
     except ValueError:
@@ -71,7 +71,7 @@ async def own_view(behind: Services, who: Identity, job_id: str) -> JobView:
 
 
 async def _own_job_id(behind: Behind, who: Who, job_id: JobId) -> str:
-    """Of a job that the caller may change; others' are not there."""
+    """Return the id of the caller's own job; others' jobs are unknown."""
     if not who.sees_all:
         require_own_job(who, await behind.tracker.jobs.get(job_id))
     return job_id

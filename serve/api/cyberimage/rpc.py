@@ -1,6 +1,6 @@
 """The earlier CyberImage's JSON-RPC 2.0 (https://www.jsonrpc.org/specification): models, generate, status.
 
-It was that project's idea of a "Model Context Protocol"; the one that clients speak today is at ``/mcp``.
+That project called it "Model Context Protocol"; the protocol of that name is at ``/mcp``.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ async def call(behind: Behind, request: Request, who: Who) -> CallAnswer:
         identity = asked.get("id")
         result = await _carry_out(behind, request, who, asked)
     except RpcError as error:
-        told = {"code": error.code, "message": str(error)} | ({"data": error.data} if error.data else {})
-        return CallAnswer(jsonrpc="2.0", id=identity, error=told)
+        problem = {"code": error.code, "message": str(error)} | ({"data": error.data} if error.data else {})
+        return CallAnswer(jsonrpc="2.0", id=identity, error=problem)
     return CallAnswer(jsonrpc="2.0", id=identity, result=result)
 
 
@@ -148,13 +148,13 @@ async def _generate(behind: Services, request: Request, who: Identity, params: G
 
 
 async def _status(behind: Services, _request: Request, who: Identity, params: StatusParams) -> dict[str, Any]:
-    told = StatusAnswer.of(await own_view(behind, who, params.job_id)).model_dump(mode="json")
-    told["job_id"], told["model"] = told.pop("id"), told.pop("model_id")
-    told["images"] = [
+    answer = StatusAnswer.of(await own_view(behind, who, params.job_id)).model_dump(mode="json")
+    answer["job_id"], answer["model"] = answer.pop("id"), answer.pop("model_id")
+    answer["images"] = [
         {"id": image["id"], "url": f"/api/get_image/{image['id']}", "metadata": image["metadata"]}
-        for image in told["images"]
+        for image in answer["images"]
     ]
-    return told
+    return answer
 
 
 _Method = Callable[[Services, Request, Identity, Any], Awaitable[dict[str, Any]]]

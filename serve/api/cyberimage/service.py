@@ -93,7 +93,7 @@ async def _load_failures(behind: Services) -> str:
 
 
 async def _model_conditions(behind: Services) -> dict[str, ModelCondition]:
-    """What the tracker knows of the models; where it does not answer, nobody knows."""
+    """Return the tracker's knowledge of the models; unknown where it does not answer."""
     fingerprints = {model_id: entry.fingerprint for model_id, entry in behind.catalog.models.items()}
     try:
         return await behind.tracker.model_conditions(fingerprints)
@@ -148,8 +148,8 @@ async def queue(
     """How many jobs are in which state."""
     paused = await behind.tracker.administration.paused_models()
     if detailed:
-        told = await behind.tracker.counts.in_detail()
-        return DetailedQueueAnswer(**told.model_dump(), total=told.total, queue_size=told.pending, paused=paused)
+        found = await behind.tracker.counts.in_detail()
+        return DetailedQueueAnswer(**found.model_dump(), total=found.total, queue_size=found.pending, paused=paused)
     counts = await behind.tracker.counts.by_state()
     return QueueAnswer(
         **counts.model_dump(exclude={"models"}), total=counts.total, queue_size=counts.pending, paused=paused

@@ -1,4 +1,4 @@
-"""What the tools take; their JSON schemas are what a language model reads."""
+"""Arguments of the tools. A language model reads their JSON schemas."""
 
 from __future__ import annotations
 

@@ -75,5 +75,5 @@ async def protocol(behind: Behind, request: Request) -> Response:
     Tools: `generate_image`, `get_job`, `cancel_job`, `list_models`, `search_gallery`.
     """
     if not request.headers.get("content-type", "").lower().startswith("application/json"):
-        return JSONResponse(_NO_JSON, 400)  # the library's answer to it has no form
+        return JSONResponse(_NO_JSON, 400)  # the library's own answer is no message of the protocol
     return ProtocolAnswer(behind.settings.max_body_bytes)

@@ -1,4 +1,4 @@
-"""The protocol's server: the official library's, over tools of this service."""
+"""The server of the protocol's official library, with the tools of this service."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _INSTRUCTIONS = (
     "Draws images from prompts. list_models tells what there is; generate_image draws, and answers with the images."
 )
 
-# A manager lives for one request here, and would tell of its beginning and end each time.
+# A manager lives for one request here, and would log its beginning and end each time.
 logging.getLogger("mcp.server.streamable_http_manager").setLevel(logging.WARNING)
 
 
 class ProtocolAnswer(Response):
-    """Answers a request by the protocol.
+    """Answers a message of the protocol.
 
-    Nothing is kept between requests, so any replica can answer any of them.
+    There is no state between requests, so any replica can answer any of them.
 
     Args:
         max_body_bytes: The largest message.
@@ -55,7 +55,7 @@ class ProtocolAnswer(Response):
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Carry the message out and answer."""
+        """Handle the message and answer."""
         manager = StreamableHTTPSessionManager(_SERVER, stateless=True, max_request_body_size=self._max_body_bytes)
         async with manager.run():
             await manager.handle_request(scope, receive, send)

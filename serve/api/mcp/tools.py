@@ -1,4 +1,4 @@
-"""The tools: make an image, look after jobs, see what there is."""
+"""The tools: generate images, follow and cancel jobs, list models and images."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Call:
     """A call of a tool.
 
     Attributes:
-        context: The request as the protocol's library has it.
-        request: The HTTP request that it came in.
+        context: The request of the protocol's library.
+        request: The HTTP request.
     """
 
     context: ServerRequestContext[Any, Any]
@@ -53,12 +53,12 @@ class Call:
 
     @property
     def who(self) -> Identity:
-        """Who asks."""
+        """The caller."""
         return identity_of(self.request)
 
     @property
     def ends_with_its_stream(self) -> bool:
-        """Whether closing the stream cancels the call; in older versions of the protocol it is an accident."""
+        """Whether closing the stream cancels the call; in older versions of the protocol it does not."""
         return self.context.protocol_version in MODERN_PROTOCOL_VERSIONS
 
 
@@ -122,16 +122,16 @@ async def _tell_progress(call: Call, job: Job, step: int) -> None:
 
 
 async def _job_result(call: Call, view: JobView, *, include_images: bool) -> CallToolResult:
-    told = StatusAnswer.of(view).model_dump(mode="json")
-    told["job_id"] = told.pop("id")
-    for image in told["images"]:
+    answer = StatusAnswer.of(view).model_dump(mode="json")
+    answer["job_id"] = answer.pop("id")
+    for image in answer["images"]:
         image["url"] = await _url(call, image["id"])
     pictures = await read_images(call.services, view) if include_images else []
     shown = [
         ImageContent(data=b64encode(content).decode(), mime_type=image.media_type)
         for image, content in zip(view.images, pictures, strict=False)
     ]
-    return _result(told, shown)
+    return _result(answer, shown)
 
 
 async def _url(call: Call, image_id: str) -> str:
@@ -140,6 +140,6 @@ async def _url(call: Call, image_id: str) -> str:
 
 
 def _result(data: dict[str, Any], pictures: list[ImageContent] | None = None) -> CallToolResult:
-    """The data as text too, for clients that read nothing else."""
+    """Return a result, with the data as text too, for clients that read only text."""
     content: list[ContentBlock] = [TextContent(text=json.dumps(data)), *(pictures or [])]
     return CallToolResult(content=content, structured_content=data)

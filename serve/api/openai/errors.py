@@ -23,10 +23,10 @@ class ModelNotFoundError(ApiError):
 
 
 def render_error(problem: Problem) -> JSONResponse:
-    """Put an error into this dialect's form.
+    """Render an error in this dialect's form.
 
-    OpenAI's client repeats requests that failed with 408, 409, 429 or 5xx. Where that would do the work twice, or
-    change nothing, it is told not to; a model that is being loaded says when it would.
+    OpenAI's client repeats requests that failed with 408, 409, 429 or 5xx. Where that would do the work twice or
+    change nothing, a header forbids it; for a model that is being loaded, Retry-After allows it.
     """
     headers = dict(problem.headers)
     has_job = problem.job_id is not None and "Retry-After" not in headers
@@ -36,7 +36,7 @@ def render_error(problem: Problem) -> JSONResponse:
 
 
 def error_body(problem: Problem) -> ErrorBody:
-    """Return an error's body."""
-    told = problem.in_words_of(_FIELDS)
-    kind = _TYPES.get(told.status, "server_error" if told.status >= 500 else "invalid_request_error")
-    return ErrorBody(error=ErrorDetails(message=told.message, type=kind, param=told.param, code=told.code))
+    """Return the body of an error."""
+    named = problem.in_words_of(_FIELDS)
+    kind = _TYPES.get(named.status, "server_error" if named.status >= 500 else "invalid_request_error")
+    return ErrorBody(error=ErrorDetails(message=named.message, type=kind, param=named.param, code=named.code))

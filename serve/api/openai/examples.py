@@ -1,4 +1,4 @@
-"""Examples of the OpenAI dialect, and what its routes answer besides what was asked for."""
+"""Examples of the OpenAI dialect and its errors, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ _EVENT = (
 
 
 def error(description: str, example: Exception) -> dict[str, Any]:
-    """What FastAPI's ``responses`` has for an error.
+    """Return an error for FastAPI's ``responses``.
 
     Args:
-        description: When it happens.
-        example: One of those that are raised then.
+        description: When it occurs.
+        example: An exception that is then raised.
     """
     body = error_body(problem_of(example)).model_dump()
     return {"model": ErrorBody, "description": description, **answer(body)}

@@ -1,4 +1,4 @@
-"""Images as events: pictures of steps in between, then the images themselves."""
+"""Sends images as events: previews of the steps, then the images."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Kind = Literal["image_generation", "image_edit"]
 
 
 class PartialImages:
-    """Which previews are sent: as many as were asked for, spread over the steps, and none twice.
+    """Chooses the previews to send: as many as requested, spread over the steps, none twice.
 
     Args:
-        most: How many were asked for; a job that is faster than its previews has fewer.
+        most: The number requested; a job that is faster than its previews has fewer.
     """
 
     def __init__(self, most: int) -> None:
@@ -51,14 +51,14 @@ class PartialImages:
 async def image_events(
     services: Services, who: Identity, asked: GenerationBody, job: Job, kind: Kind
 ) -> AsyncIterator[ServerSentEvent]:
-    """Give the events of a job: ``partial_image`` ones, one ``completed`` for each image; or one ``error``.
+    """Yield the events of a job: ``partial_image`` ones, one ``completed`` for each image; or one ``error``.
 
     Args:
         services: The parts behind the edge.
-        who: Whose job it is.
+        who: The job's owner.
         asked: The request.
-        job: It was queued.
-        kind: What the events' names begin with.
+        job: The queued job.
+        kind: The prefix of the events' names.
     """
     partials = PartialImages(asked.partial_images or 0)
     settings = job.request.settings

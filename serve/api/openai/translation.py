@@ -1,4 +1,4 @@
-"""From OpenAI's requests to jobs, and from jobs to OpenAI's answers."""
+"""Translates OpenAI's requests to jobs, and jobs to OpenAI's answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class NoTransparencyError(PictureError):
 
 
 def known_models(services: Services) -> dict[str, str]:
-    """The ids of the catalog's models by every name that a request may give them."""
+    """Return the ids of the catalog's models by all names that a request may use."""
     catalog = services.catalog
     aliases = {name: model_id or catalog.default for name, model_id in services.settings.clients.model_aliases.items()}
     return aliases | {model_id: model_id for model_id in catalog.models}
@@ -49,7 +49,7 @@ def model_id_of(services: Services, name: str | None) -> str:
     """Return the id of the model that a request names.
 
     Raises:
-        ModelNotFoundError: There is none of that name.
+        ModelNotFoundError: No model has the name.
     """
     known = known_models(services)
     model_id = services.catalog.default if name is None else known.get(name)
@@ -59,7 +59,7 @@ def model_id_of(services: Services, name: str | None) -> str:
 
 
 def model_answer(services: Services, name: str) -> ModelAnswer:
-    """Return what is told of a model under one of its names."""
+    """Describe a model under one of its names."""
     entry = services.catalog.get(model_id_of(services, name))
     owner = entry.repo.partition("/")[0] if entry.source == "huggingface" else "cyberimage"
     return ModelAnswer(id=name, created=0, owned_by=owner)
@@ -74,11 +74,11 @@ def job_body(
         services: The parts behind the edge.
         asked: The request.
         image: Id of the picture to start from.
-        mask: Id of the one whose white parts are drawn anew.
+        mask: Id of the mask, whose white parts are repainted.
 
     Raises:
         ModelNotFoundError: There is no such model.
-        InvalidRequestError: It asks for what is not possible here.
+        InvalidRequestError: A field is not possible for the model.
     """
     if asked.background == "transparent":
         raise InvalidRequestError("background: transparent is not possible; opaque or auto would be right.")
@@ -93,7 +93,7 @@ def job_body(
 
 
 def mask_of_transparency(mask: PIL.Image.Image) -> PIL.Image.Image:
-    """Turn OpenAI's mask, whose transparent parts are drawn anew, into one whose white parts are.
+    """Convert OpenAI's mask, whose transparent parts are repainted, to one whose white parts are.
 
     Raises:
         NoTransparencyError: Nothing of it is transparent.
@@ -125,7 +125,7 @@ async def images_answer(services: Services, request: Request, asked: GenerationB
 
 
 def in_base64(content: bytes) -> str:
-    """Return bytes as the text that JSON can hold."""
+    """Encode bytes in Base64."""
     return b64encode(content).decode()
 
 
@@ -135,17 +135,17 @@ def size_of(settings: GenerationSettings) -> str:
 
 
 def quality_of(asked: GenerationBody) -> str:
-    """Return the name of a quality as answers have it."""
+    """Return OpenAI's name of a quality."""
     return _QUALITIES.get(asked.quality, asked.quality or "auto")
 
 
 def seconds_of(job: Job) -> int:
-    """When a job completed, or began where it has not, in seconds since 1970."""
+    """Return when a job completed, or else was created, in seconds since 1970."""
     return int((job.completed_at or job.created_at).timestamp())
 
 
 def usage_of(job: Job) -> Usage:
-    """Return how much a job was: words for input, steps for output."""
+    """Return the usage of a job: words of its prompts for input tokens, denoising steps for output tokens."""
     words = len(job.request.prompt.split()) + len(job.request.negative_prompt.split())
     steps = job.total_steps
     return Usage(
@@ -172,7 +172,7 @@ def _sides(size: str | None) -> tuple[int | None, int | None]:
 
 
 def _file_quality(asked: GenerationBody) -> int | None:
-    """PNG loses nothing at 100, which clients name where it is the default."""
+    """Return the quality of the file. PNG takes none, but clients send 100, the default."""
     if asked.output_compression is None or (asked.output_format in (None, "png") and asked.output_compression == 100):
         return None
     return max(1, asked.output_compression)
