@@ -38,6 +38,7 @@ class GenerationSettings(_Parameters):
         None
     )
 
+    clip_skip: Annotated[int, Field(ge=0, description="Last layers of CLIP that the prompt does not pass.")] = 0
     scheduler: Annotated[str | None, Field(description="A scheduler class; None for the model's own.")] = None
     deterministic: Annotated[bool, Field(description="Whether the bytes must not depend on who else is served.")] = (
         False
@@ -96,7 +97,7 @@ class GenerationSettings(_Parameters):
     @property
     def call_arguments(self) -> dict[str, Any]:
         """The parameters that diffusers' pipelines are called with under the same names, whatever the task."""
-        return {name: getattr(self, name) for name in _OF_EVERY_CALL}
+        return {name: getattr(self, name) for name in _OF_EVERY_CALL} | {"clip_skip": self.clip_skip or None}
 
 
 PICTURES = ("image", "mask", "control_image")

@@ -23,7 +23,7 @@ from deployments.catalog.loading import (
 from deployments.catalog.names import LoraName, PoolName
 from deployments.catalog.part import Problem
 from deployments.catalog.replicas import Replicas
-from deployments.catalog.tasks import ControlNet, ImageTask, control_tasks_of, tasks_of
+from deployments.catalog.tasks import ControlNet, ImageTask, control_tasks_of, max_clip_skip_of, tasks_of
 from deployments.parameters import Task
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +70,12 @@ class ModelEntry(WeightsPart):
     max_sequence_length: int | None = Field(
         default=None, ge=1, description="Most prompt tokens; empty for a pipeline that takes no such limit."
     )
+    max_clip_skip: int | None = Field(
+        default=None,
+        ge=0,
+        description="Most of CLIP's last layers that a request may skip; empty: found out where repo is a folder.",
+    )
+    clip_skip: int = Field(default=0, ge=0, description="Layers of CLIP that a request skips which does not say.")
     prompt_encoding: Literal["stock", "long"] = Field(
         default="stock", description="long: prompts of any length with (weights:1.2), for CLIP text encoders; or stock."
     )
@@ -128,6 +134,8 @@ class ModelEntry(WeightsPart):
             problems.append(("loading.quantization", "a single file cannot be quantized; take a folder or a hub id"))
         if self.request_loras and self.loading.compile:
             problems.append(("request_loras", "does not go with loading.compile: each choice would be compiled anew"))
+        if self.max_clip_skip is not None or self.source == "huggingface":
+            problems += self.range_problems(0, self.max_clip_skip or 0, "clip_skip")
         self.refuse(problems)
         return self
 
@@ -178,13 +186,14 @@ class ModelEntry(WeightsPart):
         return () if self.controlnet is None else self.controlnet.tasks or ("text2image",)
 
     def with_found_tasks(self) -> ModelEntry:
-        """The same with ``tasks`` filled in from the model's folder, where the entry leaves them open."""
+        """The same with what the entry leaves open filled in from the model's folder."""
         folder = Path(self.location()) if self.source != "huggingface" else Path()
         tasks = tasks_of(folder) if self.tasks is None else self.tasks
         controlnet = self.controlnet
         if controlnet is not None and controlnet.tasks is None:
             controlnet = controlnet.model_copy(update={"tasks": control_tasks_of(folder, tasks)})
-        return self.model_copy(update={"tasks": tasks, "controlnet": controlnet})
+        skip = max_clip_skip_of(folder) if self.max_clip_skip is None else self.max_clip_skip
+        return self.model_copy(update={"tasks": tasks, "controlnet": controlnet, "max_clip_skip": skip})
 
     def step_config(self) -> dict[str, Any]:
         """Return ``{"fixed_steps": N}`` or ``{"steps": {"min", "max", "default"}}``, as ``GET /api/models`` has it."""
@@ -210,6 +219,7 @@ class ModelEntry(WeightsPart):
             "max_images": self.max_images,
             "max_prompt_characters": self.max_prompt_characters,
             "max_sequence_length": self.max_sequence_length,
+            "clip_skip": {"maximum": self.max_clip_skip or 0, "default": self.clip_skip},
             "schedulers": list(self.schedulers),
             "tasks": ["text2image", *(self.tasks or ())],
             "control_tasks": list(self.control_tasks),

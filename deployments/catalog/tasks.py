@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -16,26 +16,34 @@ ImageTask = Literal["image2image", "inpaint"]
 
 
 class _Abilities(NamedTuple):
-    """What the pipelines of a family do, from an image and with a ControlNet."""
+    """What the pipelines of a family do, from an image and with a ControlNet.
+
+    Attributes:
+        tasks: From an image.
+        control_tasks: With a ControlNet.
+        unused_layers: Last layers of CLIP that they leave out anyway; None where they do not take ``clip_skip``.
+    """
 
     tasks: tuple[ImageTask, ...]
     control_tasks: tuple[Task, ...] = ("text2image",)
+    unused_layers: int | None = None
 
 
 _BOTH: tuple[ImageTask, ...] = ("image2image", "inpaint")
 # The edge must know it without importing diffusers. The families are those of its ``pipelines/auto_pipeline.py``.
 FAMILIES = {
-    "StableDiffusionPipeline": _Abilities(_BOTH, ("text2image", *_BOTH)),
-    "StableDiffusionXLPipeline": _Abilities(_BOTH, ("text2image", *_BOTH)),
-    "StableDiffusion3Pipeline": _Abilities(_BOTH),
+    "StableDiffusionPipeline": _Abilities(_BOTH, ("text2image", *_BOTH), unused_layers=0),
+    "StableDiffusionXLPipeline": _Abilities(_BOTH, ("text2image", *_BOTH), unused_layers=1),
+    "StableDiffusion3Pipeline": _Abilities(_BOTH, unused_layers=1),
     "FluxPipeline": _Abilities(_BOTH, ("text2image", *_BOTH)),
     "ChromaPipeline": _Abilities(_BOTH),
     "QwenImagePipeline": _Abilities(_BOTH),
     "ZImagePipeline": _Abilities(_BOTH),
-    "LatentConsistencyModelPipeline": _Abilities(("image2image",)),
+    "LatentConsistencyModelPipeline": _Abilities(("image2image",), unused_layers=0),
     "SanaSprintPipeline": _Abilities(("image2image",)),
 }
 _UNKNOWN = _Abilities(())
+_CLIP_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 class ControlNet(WeightsPart):
@@ -81,9 +89,26 @@ def control_tasks_of(folder: Path, tasks: Sequence[ImageTask]) -> tuple[Task, ..
     return tuple(task for task in known if task == "text2image" or task in tasks)
 
 
+def max_clip_skip_of(folder: Path) -> int:
+    """How many of CLIP's last layers the pipeline of a local folder can leave out, so that one remains.
+
+    Args:
+        folder: In diffusers format.
+    """
+    unused = FAMILIES.get(_pipeline_class(folder), _UNKNOWN).unused_layers
+    configs = [_json_in(folder / encoder / "config.json") for encoder in _CLIP_ENCODERS]
+    layers = [config["num_hidden_layers"] for config in configs if type(config.get("num_hidden_layers")) is int]
+    return 0 if unused is None or not layers else max(0, min(layers) - 1 - unused)
+
+
 def _pipeline_class(folder: Path) -> str:
+    return str(_json_in(folder / "model_index.json").get("_class_name", ""))
+
+
+def _json_in(path: Path) -> dict[str, Any]:
+    """The object in a file; an empty one where there is none: what is wrong with it, loading it will tell."""
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        return str(index["_class_name"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""  # what is wrong with it, loading it will tell
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

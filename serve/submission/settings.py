@@ -36,6 +36,9 @@ class SettingsBody(Body):
     height: Whole | None = Field(default=None, description="Pixels.", examples=[64])
     seed: Whole | None = Field(default=None, description="0 to 2^63-1; random where left out.", examples=[7])
     max_sequence_length: Whole | None = Field(default=None, description="Prompt tokens, where the model takes a limit.")
+    clip_skip: Whole | None = Field(
+        default=None, description="Last layers of CLIP that the prompt does not pass; the model's where left out."
+    )
     scheduler: Text | None = Field(default=None, description="One of the model's `schedulers`; its own where left out.")
     deterministic: Flag | None = Field(
         default=None, description="Whether the same request shall always give the same bytes, whatever else runs."
@@ -222,6 +225,7 @@ _RULES: dict[str, _Rule] = {
     ),
     "seed": _seed,
     "max_sequence_length": _sequence_length,
+    "clip_skip": _optional(lambda entry: _Limits(0, entry.max_clip_skip or 0, entry.clip_skip)),
     "scheduler": _scheduler,
     "deterministic": _flag(default=False),
     "step_cache": _optional(lambda entry: _Limits(0.0, entry.step_cache.maximum, entry.step_cache.default)),

@@ -31,6 +31,7 @@ const MEMORY = {
   "num-images": "lastNumImages",
   seed: "lastSeed",
   scheduler: "lastScheduler",
+  "clip-skip": "lastClipSkip",
   priority: "lastPriority",
   "output-format": "lastFormat",
   quality: "lastQuality",
@@ -88,6 +89,7 @@ export class Form {
     this.#set("num-images", settings.num_images);
     this.#set("seed", settings.seed);
     this.#set("scheduler", settings.scheduler ?? "");
+    this.#set("clip-skip", settings.clip_skip);
     this.#set("output-format", settings.output_format ?? "png");
     this.#set("quality", settings.quality ?? "");
     field("deterministic").checked = Boolean(settings.deterministic);
@@ -179,6 +181,7 @@ export class Form {
     this.#followGuidance(model.guidance, isSameModel);
     this.#sizes.follow(model.size, isSameModel);
     this.#followSchedulers(model.schedulers ?? []);
+    this.#followClipSkip(model.clip_skip ?? { maximum: 0, default: 0 }, isSameModel);
     this.#loras.follow(model);
     this.#start.follow(model.tasks);
     this.#followImageCount(model.max_images ?? DEFAULT_MAX_IMAGES);
@@ -217,6 +220,14 @@ export class Form {
     field("scheduler").replaceChildren(...options);
     field("scheduler").value = schedulers.includes(recall(MEMORY.scheduler)) ? recall(MEMORY.scheduler) : "";
     field("scheduler-field").hidden = schedulers.length === 0;
+  }
+
+  #followClipSkip({ maximum, default: usual }, isSameModel) {
+    const input = field("clip-skip");
+    const stored = isSameModel ? recall(MEMORY[input.id]) : null;
+    input.defaultValue = usual;
+    setRange(input, 0, maximum, pick(stored, 0, maximum, usual));
+    input.disabled = field("clip-skip-field").hidden = maximum === 0;
   }
 
   /** A start picture brings its size, unless a control picture has to have the same one. */
@@ -300,10 +311,12 @@ export class Form {
   #chosenWords() {
     const loras = this.#loras.settings.loras ?? [];
     const format = field("output-format");
+    const clipSkip = field("clip-skip");
     return [
       loras.length && several(loras.length, "LoRA"),
       this.#control.isSet && "control picture",
       field("scheduler").value && schedulerWords(field("scheduler").value),
+      clipSkip.value !== clipSkip.defaultValue && `CLIP skip ${clipSkip.value}`,
       field("priority").value !== "normal" && `${field("priority").value} priority`,
       format.value !== "png" && format.selectedOptions[0].text,
       field("deterministic").checked && "same bytes",
@@ -341,6 +354,8 @@ export class Form {
     // Leading zeros are no JSON number.
     if (field("seed").value) settings.seed = BigInt(field("seed").value).toString();
     if (field("scheduler").value) settings.scheduler = field("scheduler").value;
+    const clipSkip = field("clip-skip");
+    if (!clipSkip.disabled && clipSkip.value) settings.clip_skip = Number(clipSkip.value);
     const format = field("output-format").value;
     if (format !== "png") settings.output_format = format;
     if (format !== "png" && field("quality").value) settings.quality = Number(field("quality").value);

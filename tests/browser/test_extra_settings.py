@@ -24,6 +24,7 @@ def rich(page: Page, service: FakeService) -> Page:
         "max_loras": 2,
         "tasks": ["text2image", "image2image"],
         "control_tasks": ["text2image"],
+        "clip_skip": {"maximum": 11, "default": 1},
     }
     page.reload()
     page.select_option("#model", "sprint")
@@ -37,6 +38,7 @@ def test_models_without_them_show_neither(page: Page) -> None:
     expect(page.locator("#priority")).to_be_visible()
     expect(page.locator("#loras")).to_be_hidden()
     expect(page.locator("#control")).to_be_hidden()
+    expect(page.get_by_label("CLIP layers to skip")).to_be_hidden()
 
 
 def test_chosen_loras_are_sent_with_their_scales(rich: Page, service: FakeService) -> None:
@@ -67,6 +69,28 @@ def test_stored_loras_count_as_far_as_the_model_has_them(rich: Page, service: Fa
     rich.reload()
     submit(rich)
     assert "loras" not in service.requests[-1]["settings"]
+
+
+def test_skipped_layers_of_clip_are_the_models_until_they_are_chosen(rich: Page, service: FakeService) -> None:
+    skipped = rich.get_by_label("CLIP layers to skip")
+    expect(skipped).to_have_value("1")
+    skipped.fill("12")
+    rich.click("#generate")
+    expect(rich.locator("#clip-skip:invalid")).to_be_visible()
+    assert service.requests == []
+    skipped.fill("2")
+    submit(rich)
+    assert service.requests[-1]["settings"]["clip_skip"] == 2
+    service.complete(service.newest)
+    rich.reload()
+    expect(skipped).to_have_value("2")
+    expect(rich.locator("#more-chosen")).to_have_text("CLIP skip 2")
+    rich.select_option("#model", "shapes")
+    expect(rich.locator("#more-chosen")).to_be_empty()
+    submit(rich)
+    assert "clip_skip" not in service.requests[-1]["settings"]
+    rich.locator(".job").last.locator("figure [data-action=reuse]").click()
+    expect(skipped).to_have_value("2")
 
 
 def test_control_picture_is_sent_in_the_size_of_the_images(rich: Page, service: FakeService) -> None:

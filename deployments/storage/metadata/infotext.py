@@ -31,6 +31,8 @@ def parameters_text(metadata: Mapping[str, Any], size: tuple[int, int]) -> str:
         "Seed": settings.get("seed"),
         "Size": f"{size[0]}x{size[1]}",
         "Model": metadata.get("model_id"),
+        # It counts the layer at which it stops, from the last one: 1 skips none, and is not told.
+        "Clip skip": settings["clip_skip"] + 1 if settings.get("clip_skip") else None,
         "Version": metadata.get("version"),
     }
     lines = [str(metadata.get("prompt") or "")]

@@ -40,6 +40,10 @@ class OverrideSettings(_Body):
     """Options for one request."""
 
     sd_model_checkpoint: Text | None = Field(default=None, description="The model; the one chosen where left out.")
+    CLIP_stop_at_last_layers: Whole | None = Field(
+        default=None,
+        description="1: the prompt passes all layers of CLIP; N: all but N-1. Without effect for models without it.",
+    )
 
 
 class TextToImageBody(_Body):
@@ -106,7 +110,7 @@ class OptionsAnswer(_Body):
     @classmethod
     def of(cls, model_id: str, entry: ModelEntry) -> OptionsAnswer:
         """The options of a client that has chosen a model."""
-        return cls(sd_model_checkpoint=model_id)
+        return cls(sd_model_checkpoint=model_id, CLIP_stop_at_last_layers=entry.clip_skip + 1)
 
 
 def settings_of(entry: ModelEntry, asked: TextToImageBody) -> SettingsBody:
@@ -117,11 +121,12 @@ def settings_of(entry: ModelEntry, asked: TextToImageBody) -> SettingsBody:
         asked: The request.
 
     Raises:
-        InvalidRequestError: It asks for a number of images that is not possible.
+        InvalidRequestError: It asks for a number of images, or a layer of CLIP, that is not possible.
         SamplerNotFoundError: The model has not this sampler.
     """
     settings = {name: getattr(asked, theirs, None) for name, theirs in NAMES.items()}
     settings["num_images"] = _count(asked)
+    settings["clip_skip"] = _clip_skip(entry, asked.override_settings)
     settings["seed"] = None if asked.seed is None or asked.seed < 0 else asked.seed
     settings["scheduler"] = scheduler_named(entry, asked.sampler_name or asked.sampler_index, asked.scheduler)
     if isinstance(asked, ImageToImageBody) and asked.denoising_strength is None:
@@ -131,7 +136,19 @@ def settings_of(entry: ModelEntry, asked: TextToImageBody) -> SettingsBody:
 
 def told_of(settings: GenerationSettings) -> dict[str, Any]:
     """Return the settings of a job as the ``info`` of an answer has them; the sampler is the scheduler's class."""
-    return {theirs: getattr(settings, name) for name, theirs in NAMES.items()} | {"clip_skip": 1}
+    return {theirs: getattr(settings, name) for name, theirs in NAMES.items()} | {"clip_skip": settings.clip_skip + 1}
+
+
+def _clip_skip(entry: ModelEntry, options: OverrideSettings | None) -> int | None:
+    """How many layers are skipped, where AUTOMATIC1111 says at which one from the end to stop."""
+    stop = None if options is None else options.CLIP_stop_at_last_layers
+    if stop is None or not entry.max_clip_skip:
+        return None
+    if not 1 <= stop <= entry.max_clip_skip + 1:
+        raise InvalidRequestError(
+            f"CLIP_stop_at_last_layers: {stop} is not possible; this model takes 1 to {entry.max_clip_skip + 1}."
+        )
+    return stop - 1
 
 
 def _count(asked: TextToImageBody) -> int:

@@ -91,6 +91,9 @@ async def test_fields(service, fields, message):
         ("seed", str(2**63), f"the number is beyond {2**63 - 1}"),
         ("seed", "true", "true and false are not numbers"),
         ("max_sequence_length", "256", "this model does not take it; leave it out"),
+        ("clip_skip", "3", "3 is not possible; this model takes 0 to 2"),
+        ("clip_skip", "-1", "-1 is not possible; this model takes 0 to 2"),
+        ("clip_skip", "0.5", "0.5 is not a whole number"),
         ("deterministic", "2", "2 is not true or false"),
         ("metadata", "0", "0 is not true or false"),
     ],
@@ -134,6 +137,7 @@ async def test_settings_of_a_large_model(wide_service, settings, message):
             'settings.scheduler: this model cannot use "DDIMScheduler"; it has only its own; leave it out.',
         ),
         ({"step_cache": 0.1}, "settings.step_cache: this model has none; leave it out."),
+        ({"clip_skip": 1}, "settings.clip_skip: this model has none; leave it out."),
     ],
 )
 async def test_settings_that_a_model_does_not_offer(wide_service, settings, message):

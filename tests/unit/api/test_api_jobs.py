@@ -57,6 +57,7 @@ SETTINGS_KEYS = [
     "height",
     "seed",
     "max_sequence_length",
+    "clip_skip",
     "scheduler",
     "deterministic",
     "step_cache",
@@ -134,6 +135,7 @@ class TestGenerate:
         request = (await wide_service.job(job_id)).request
         assert (request.model_id, request.prompt, request.negative_prompt) == ("large", "a cat", "blurry")
         assert request.settings.model_dump() == settings | {
+            "clip_skip": 0,
             "scheduler": None,
             "deterministic": False,
             "step_cache": 0.1,
@@ -154,6 +156,24 @@ class TestGenerate:
 
         chosen = (await wide_service.job(job_id)).request.settings
         assert (chosen.scheduler, chosen.deterministic, chosen.step_cache) == ("DDIMScheduler", True, 0.3)
+
+    async def test_layers_of_clip_can_be_skipped_and_an_image_made_again_likewise(self, service):
+        image, _ = await service.make_image(settings={"clip_skip": 2})
+        replayed = (await service.http.post(f"/api/image/{image.id}/replay")).json()["job_id"]
+
+        assert image.metadata["settings"]["clip_skip"] == 2
+        assert (await service.job(replayed)).request.settings.clip_skip == 2
+
+    async def test_a_repeat_of_a_request_that_was_stored_before_there_was_a_setting_is_no_other_one(self, service):
+        """Rows have no defaults, so they are as an earlier version wrote them."""
+        headers = {"Idempotency-Key": "before"}
+        body = {"model_id": "shapes", "prompt": PROMPT, "settings": {"seed": 1}}
+        first = (await service.http.post("/api/generate", json=body, headers=headers)).json()["job_id"]
+        for settings in ({"seed": 1}, {"seed": 1, "clip_skip": 0}):
+            again = await service.http.post("/api/generate", json=body | {"settings": settings}, headers=headers)
+            assert again.json()["job_id"] == first
+        other = body | {"settings": {"seed": 1, "clip_skip": 1}}
+        sentence(await service.http.post("/api/generate", json=other, headers=headers), 409)
 
     async def test_null_is_the_same_as_left_out(self, service):
         settings = dict.fromkeys(SettingsBody.model_fields)

@@ -34,7 +34,7 @@ CATALOG = Catalog(
             tasks=("image2image", "inpaint"),
             schedulers=("DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"),
         ),
-        "other": ModelEntry(repo="owner/other", size=SMALL),
+        "other": ModelEntry(repo="owner/other", size=SMALL, max_clip_skip=3, clip_skip=1),
     },
 )
 KARRAS = ModelEntry(
@@ -155,6 +155,35 @@ class TestTextToImage:
     async def test_other_errors_have_this_form_too(self, service):
         assert detail_of(await service.http.get("/sdapi/v1/nothing"), 404)
         assert detail_of(await service.http.get(TXT2IMG), 405)
+
+
+class TestLayersOfClip:
+    @pytest.mark.parametrize(("stop", "skipped"), [(1, 0), (2, 1), (4, 3), (None, 1)])
+    async def test_are_counted_from_one(self, service, stop, skipped):
+        options = {"sd_model_checkpoint": "other", "CLIP_stop_at_last_layers": stop}
+        request = service.http.post(TXT2IMG, json=BODY | {"override_settings": options})
+        async with asked(request) as waiting:
+            claim = await next_claim(service, "other")
+            await service.finish(claim)
+            response = await waiting
+        info = json.loads(response.json()["info"])
+
+        assert claim.request.settings.clip_skip == skipped
+        assert info["clip_skip"] == skipped + 1
+        assert (f"Clip skip: {skipped + 1}" in info["infotexts"][0]) == (skipped > 0)
+
+    @pytest.mark.parametrize("stop", [0, 5, -1])
+    async def test_that_the_model_has_not_are_refused(self, service, stop):
+        options = {"sd_model_checkpoint": "other", "CLIP_stop_at_last_layers": stop}
+        response = await service.http.post(TXT2IMG, json=BODY | {"override_settings": options})
+        told = f"CLIP_stop_at_last_layers: {stop} is not possible; this model takes 1 to 4."
+
+        assert detail_of(response, 422) == told
+
+    async def test_are_told_with_the_options(self, service):
+        assert (await service.http.get("/sdapi/v1/options")).json()["CLIP_stop_at_last_layers"] == 1
+        await service.http.post("/sdapi/v1/options", json={"sd_model_checkpoint": "other"})
+        assert (await service.http.get("/sdapi/v1/options")).json()["CLIP_stop_at_last_layers"] == 2
 
 
 class TestImageToImage:
