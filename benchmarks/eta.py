@@ -24,8 +24,8 @@ from datetime import UTC, datetime, timedelta
 from deployments.jobs.records.jobs import Claim, JobPhase, JobRequest, JobState, ProgressReport
 from deployments.parameters import GenerationSettings
 from deployments.settings.service import QueueSettings
+from deployments.settings.tracker import TrackerSettings
 from deployments.tracker.job_tracker import JobTracker
-from deployments.tracker.settings import TrackerSettings
 
 MODEL = "scripted"
 REPLICAS = 2

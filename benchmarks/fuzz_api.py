@@ -29,9 +29,9 @@ from deployments.catalog.catalog import load_catalog
 from deployments.jobs.records.api_keys import NewKey, Scope, hash_of, make_key
 from deployments.jobs.store import JobStore
 from deployments.settings.service import QueueSettings, Settings
+from deployments.settings.tracker import TrackerSettings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker
-from deployments.tracker.settings import TrackerSettings
 from serve.application import build_api
 from serve.services.enrichment import Enricher
 from serve.services.services import Services

@@ -35,11 +35,11 @@ from deployments.jobs.records.jobs import Claim, JobPhase, NewImage
 from deployments.jobs.store import JobStore
 from deployments.jobs.transaction.operations import set_parts
 from deployments.settings.service import QueueSettings
+from deployments.settings.tracker import TrackerSettings
 from deployments.tracker.actor import connect_tracker
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.progress import ProgressReporter
 from deployments.tracker.remote import remote_tracker
-from deployments.tracker.settings import TrackerSettings
 from serve.dispatch import Dispatcher
 from tests.support.postgresql import PostgresqlServer, find_programs
 

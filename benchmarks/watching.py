@@ -27,9 +27,9 @@ from deployments.jobs.records.jobs import JobPhase, JobRequest, ProgressReport
 from deployments.jobs.transaction.operations import set_parts
 from deployments.parameters import GenerationSettings
 from deployments.settings.service import Settings
+from deployments.settings.tracker import TrackerSettings
 from deployments.storage.local import LocalStorage
 from deployments.tracker.job_tracker import JobTracker
-from deployments.tracker.settings import TrackerSettings
 from serve.application import build_api
 from serve.services.job_feed import Rhythm
 from serve.services.services import Services

@@ -9,10 +9,10 @@ from ray.actor import ActorHandle
 from ray.serve.context import _get_global_client
 
 from deployments.settings.service import Settings, SettingsError
+from deployments.settings.tracker import TrackerSettings
 from deployments.tracker.actor import TRACKER_NAME, TRACKER_NAMESPACE, TrackerLogs, connect_tracker
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.remote import UnknownTrackerError, remote_tracker
-from deployments.tracker.settings import TrackerSettings
 
 _HEAD = {"node:__internal_head__": 0.001}  # every head has one of it
 

@@ -12,9 +12,9 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from deployments.settings.telemetry import LoggingSettings
+from deployments.settings.tracker import TrackerSettings
 from deployments.telemetry.logs import configure_logs
 from deployments.tracker.job_tracker import JobTracker
-from deployments.tracker.settings import TrackerSettings
 
 TRACKER_NAME = "job-tracker"
 TRACKER_NAMESPACE = "cyberimage"

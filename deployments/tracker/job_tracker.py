@@ -35,6 +35,7 @@ from deployments.jobs.transaction.backoff import Backoff
 from deployments.jobs.transaction.ledger import Moves
 from deployments.jobs.transaction.operations import parts_of, set_parts
 from deployments.settings.telemetry import LogLevel
+from deployments.settings.tracker import TrackerSettings
 from deployments.telemetry.logs import set_log_level
 from deployments.telemetry.measuring import note_queue, repeat
 from deployments.tracker.changes import ChangeLog, Changes
@@ -45,7 +46,6 @@ from deployments.tracker.model_loads import ModelLoads
 from deployments.tracker.model_state import ModelCondition, ModelConditions
 from deployments.tracker.previews import Previews
 from deployments.tracker.rate_windows import RateWindow, RateWindows
-from deployments.tracker.settings import TrackerSettings
 from deployments.tracker.step_rates import StepRates
 from deployments.tracker.wakeups import Wakeups
 from deployments.tracker.webhooks import Courier

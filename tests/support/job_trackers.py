@@ -9,9 +9,9 @@ from deployments.jobs.parts import OpenParts
 from deployments.jobs.records.jobs import Job, JobRequest
 from deployments.jobs.transaction.operations import set_parts
 from deployments.settings.service import QueueSettings, WebhookSettings
+from deployments.settings.tracker import TrackerSettings
 from deployments.settings.upkeep import QuotaSettings
 from deployments.tracker.job_tracker import JobTracker
-from deployments.tracker.settings import TrackerSettings
 
 PATIENT = {"retry_base_seconds": 0.0, "lease_seconds": 60.0}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from deployments.settings.service import Settings
 from deployments.settings.telemetry import LoggingSettings
+from deployments.settings.tracker import TrackerSettings
 from deployments.telemetry.logs import APP_FILE, ERROR_FILE, MODEL_FILE, close_logs, configure_logs
 from deployments.tracker.actor import JobTrackerActor, TrackerLogs
-from deployments.tracker.settings import TrackerSettings
 
 PROJECT = Path(__file__).parents[3]
 LINES = 800

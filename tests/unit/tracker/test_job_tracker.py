@@ -15,8 +15,8 @@ from deployments.jobs.store import JobStore
 from deployments.jobs.transaction.operations import changes
 from deployments.parameters import GenerationSettings
 from deployments.settings.service import QueueSettings
+from deployments.settings.tracker import TrackerSettings
 from deployments.tracker.job_tracker import JobTracker
-from deployments.tracker.settings import TrackerSettings
 from tests.support.following import LONG, news_of
 from tests.support.job_samples import image
 from tests.support.job_trackers import job_tracker, submit_to, tracker_settings

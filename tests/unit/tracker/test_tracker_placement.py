@@ -8,7 +8,7 @@ import pytest
 
 from deployments.cluster import tracker_resources
 from deployments.settings.service import Settings, SettingsError, load_settings
-from deployments.tracker.settings import TrackerSettings
+from deployments.settings.tracker import TrackerSettings
 
 POSTGRESQL = "postgresql+asyncpg://cyberimage@db.example/cyberimage"
 
