@@ -38,7 +38,7 @@ class GenerationSettings(_Parameters):
         None
     )
 
-    clip_skip: Annotated[int, Field(ge=0, description="Last layers of CLIP that the prompt does not pass.")] = 0
+    clip_skip: Annotated[int, Field(ge=0, description="How many of the last layers of CLIP are skipped.")] = 0
     scheduler: Annotated[str | None, Field(description="A scheduler class; None for the model's own.")] = None
     deterministic: Annotated[bool, Field(description="Whether the bytes must not depend on who else is served.")] = (
         False

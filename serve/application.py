@@ -10,16 +10,17 @@ from fastapi import APIRouter, FastAPI
 from deployments.settings.service import Settings
 from deployments.telemetry.traces import current_tracer
 from deployments.version import package_version
-from serve.api import automatic1111, cyberimage, mcp, openai
+from serve.api import automatic1111, cyberimage, errors, mcp, openai
 from serve.api.automatic1111 import errors as automatic1111_errors
+from serve.api.documentation import TAGS, add_documentation
 from serve.api.openai import errors as openai_errors
 from serve.http.cross_origin import add_cors
 from serve.http.deadlines import Deadlines
-from serve.http.documentation import TAGS, add_documentation
 from serve.http.errors import add_error_handlers
 from serve.http.gate import Gate
 from serve.http.middleware import BodyLimit, RequestHeaders, UnexpectedErrors
 from serve.http.page import add_page
+from serve.http.problems import Renderers
 from serve.http.request_spans import RequestSpans
 from serve.services.services import Services
 
@@ -56,7 +57,8 @@ def build_api(
         routes=_ROUTES.routes,
     )
     app.state.services = services
-    add_error_handlers(app, {"/v1": openai_errors.render_error, "/sdapi/v1": automatic1111_errors.render_error})
+    others = {"/v1": openai_errors.render_error, "/sdapi/v1": automatic1111_errors.render_error}
+    add_error_handlers(app, Renderers(errors.render_error, others))
     # The last one added is the outermost: it adds the headers to the others' answers too.
     app.add_middleware(
         BodyLimit,

@@ -8,10 +8,20 @@ from fastapi import Response
 
 from deployments.jobs.records.jobs import Image
 from deployments.storage.base import Storage, StorageError
-from serve.http.errors import render_error
-from serve.http.problems import Problem
+from serve.errors import ApiError
 
 _SINGLE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
+
+
+class UnsatisfiableRangeError(ApiError):
+    """The image has no such part."""
+
+    status = 416
+    code = "range_not_satisfiable"
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"Range: the image has only {length} bytes, from 0 on.")
+        self.headers = _content_range("*", length)
 
 
 def tags_of(if_none_match: str | None) -> set[str]:
@@ -27,7 +37,7 @@ def has_version(if_none_match: str | None, tag: str) -> bool:
 async def respond_with_image(
     storage: Storage, image: Image, headers: dict[str, str], byte_range: str | None
 ) -> Response:
-    """Answer 200 with the image, 206 with a part of it, or 416 where it has no such part. Reads only that part.
+    """Answer 200 with the image, or 206 with a part of it. Reads only that part.
 
     Args:
         storage: Holds the image.
@@ -37,6 +47,7 @@ async def respond_with_image(
             allows.
 
     Raises:
+        UnsatisfiableRangeError: It has no such part.
         MissingObjectError: There is no file.
         StorageError: The file cannot be read, or is too short.
     """
@@ -47,8 +58,7 @@ async def respond_with_image(
     length = image.byte_count
     start, end = _bounds(asked[1], asked[2], length)
     if start >= end:
-        message = f"Range: the image has only {length} bytes, from 0 on."
-        return render_error(Problem(416, "range_not_satisfiable", message, "Range", _content_range("*", length)))
+        raise UnsatisfiableRangeError(length)
     content = await storage.read_part(image.key, start, end)
     if len(content) != end - start:
         raise StorageError(f"The image file {image.key} is damaged: it is too short.")

@@ -1,14 +1,11 @@
-"""Renders errors in the form of the dialect that was asked; CyberImage's is ``{"status": "error", "message": ...}``."""
+"""Turns errors into problems, which are answered in the form of the dialect that was asked."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -19,7 +16,7 @@ from deployments.storage.picture import PictureError
 from deployments.telemetry.measuring import note_rejection
 from serve.errors import ApiError, InvalidRequestError
 from serve.http.field_problems import describe_problems
-from serve.http.problems import Problem, Renderer, Renderers, answer_problem, field_named_in
+from serve.http.problems import Problem, Renderers, answer_problem, field_named_in
 
 logger = logging.getLogger(__name__)
 
@@ -41,34 +38,18 @@ _CODES = {
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-class ErrorBody(BaseModel):
-    """What every error of this dialect looks like."""
-
-    status: str = Field(default="error", description="Always `error`.", examples=["error"])
-    message: str = Field(
-        description="One sentence that names the field and what would be right.",
-        examples=["settings.num_inference_steps: 0 is not possible; this model takes 1 to 100."],
-    )
-
-
-def add_error_handlers(app: FastAPI, dialects: Mapping[str, Renderer]) -> None:
+def add_error_handlers(app: FastAPI, renderers: Renderers) -> None:
     """Render expected errors in the form of the dialect that was asked.
 
     Args:
         app: The application.
-        dialects: The other dialects' renderers by the prefix of their paths; all other paths are CyberImage's.
+        renderers: The dialects' forms of an error.
     """
-    app.state.renderers = Renderers(render_error, dialects)
+    app.state.renderers = renderers
     for known in (ApiError, JobError, PictureError, StorageError, UnknownModelError):
         app.add_exception_handler(known, _known_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-
-
-def render_error(problem: Problem) -> JSONResponse:
-    """Render an error in this dialect's form."""
-    body = ErrorBody(message=problem.message).model_dump()
-    return JSONResponse(body, status_code=problem.status, headers=dict(problem.headers))
 
 
 def problem_of(error: Exception) -> Problem:

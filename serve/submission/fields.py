@@ -41,3 +41,10 @@ class Body(BaseModel):
     """What a client sends or receives; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+def shared_fields(body: type[BaseModel], *records: object) -> dict[str, Any]:
+    """Return the fields of a body that records have under the same names; the first record that has one counts."""
+    return {
+        name: value for record in reversed(records) for name, value in vars(record).items() if name in body.model_fields
+    }

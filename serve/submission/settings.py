@@ -37,7 +37,7 @@ class SettingsBody(Body):
     seed: Whole | None = Field(default=None, description="0 to 2^63-1; random where left out.", examples=[7])
     max_sequence_length: Whole | None = Field(default=None, description="Prompt tokens, where the model takes a limit.")
     clip_skip: Whole | None = Field(
-        default=None, description="Last layers of CLIP that the prompt does not pass; the model's where left out."
+        default=None, description="How many of the last layers of CLIP are skipped; the model's where left out."
     )
     scheduler: Text | None = Field(default=None, description="One of the model's `schedulers`; its own where left out.")
     deterministic: Flag | None = Field(

@@ -15,7 +15,7 @@ from deployments.jobs.transaction.operations import Operations, changes, reads_c
 
 
 class WebhookState(StrEnum):
-    """The state of a call."""
+    """Where the call that a job's client wants stands."""
 
     WAITING = "waiting"
     """The job has not ended."""
@@ -26,7 +26,7 @@ class WebhookState(StrEnum):
 
 
 class WebhookStatus(Record):
-    """The state of the call that a job's client asked for."""
+    """How the call that a job's client wants fares."""
 
     state: WebhookState
     attempts: int = 0

@@ -13,7 +13,7 @@ from deployments.jobs.queue.outbox import WebhookStatus
 from deployments.jobs.queue.views import JobView, ModelLoad
 from deployments.jobs.records.jobs import Image, Job, JobPhase, JobState, PriorityClass
 from deployments.parameters import GenerationSettings
-from serve.submission.fields import Body, Text
+from serve.submission.fields import Body, Text, shared_fields
 
 Moment = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]
 
@@ -93,7 +93,7 @@ class ImageOfJob(Body):
     @classmethod
     def of(cls, image: Image) -> ImageOfJob:
         """Describe an image of a job."""
-        return cls(id=image.id, file_path=image_path(image.id), created_at=image.created_at, metadata=image.metadata)
+        return cls(**shared_fields(cls, image), file_path=image_path(image.id))
 
 
 class StatusAnswer(Body):
@@ -135,29 +135,15 @@ class StatusAnswer(Body):
     def of(cls, view: JobView) -> StatusAnswer:
         """Describe a job with its progress and its images."""
         job = view.job
-        return cls(
-            id=job.id,
-            status=job.state,
-            model_id=job.request.model_id,
-            prompt=job.request.prompt,
-            negative_prompt=job.request.negative_prompt,
-            settings=job.request.settings,
-            created_at=job.created_at,
-            started_at=job.started_at,
-            completed_at=job.completed_at,
-            message=job.message,
-            progress=Progress.of(job),
-            images=[ImageOfJob.of(image) for image in view.images],
-            queue_position=view.queue_position,
-            priority=job.priority,
-            expires_at=job.expires_at,
-            retry_of=job.retry_of,
-            eta_seconds=rounded_eta(view),
-            loading=None if view.loading is None else Loading.of(view.loading),
-            cancel_requested=job.cancel_requested and not job.state.is_terminal,
-            preview=f"/api/jobs/{job.id}/preview" if view.preview is not None else None,
-            webhook=view.webhook,
-        )
+        fields = shared_fields(cls, view, job, job.request)
+        fields["status"] = job.state
+        fields["progress"] = Progress.of(job)
+        fields["images"] = [ImageOfJob.of(image) for image in view.images]
+        fields["eta_seconds"] = rounded_eta(view)
+        fields["loading"] = None if view.loading is None else Loading.of(view.loading)
+        fields["cancel_requested"] = job.cancel_requested and not job.state.is_terminal
+        fields["preview"] = f"/api/jobs/{job.id}/preview" if view.preview is not None else None
+        return cls(**fields)
 
 
 class ModelsAnswer(Body):

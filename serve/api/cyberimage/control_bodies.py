@@ -10,7 +10,7 @@ from pydantic import Field
 from deployments.jobs.records.jobs import Job, JobState, PriorityClass
 from deployments.jobs.transaction.audit import Action, AuditEntry
 from serve.api.cyberimage.bodies import Moment
-from serve.submission.fields import Body
+from serve.submission.fields import Body, shared_fields
 from serve.submission.request import GenerateBody
 
 MOST_JOBS_OF_A_BATCH = 100
@@ -67,23 +67,8 @@ class ListedJob(Body):
     @classmethod
     def of(cls, job: Job) -> ListedJob:
         """Describe a job of a list."""
-        request = job.request
-        return cls(
-            id=job.id,
-            status=job.state,
-            model_id=request.model_id,
-            client=request.client,
-            priority=job.priority,
-            prompt=request.prompt,
-            num_images=request.settings.num_images,
-            step=job.step,
-            total_steps=job.total_steps,
-            created_at=job.created_at,
-            started_at=job.started_at,
-            completed_at=job.completed_at,
-            message=job.message,
-            retry_of=job.retry_of,
-        )
+        fields = shared_fields(cls, job, job.request, job.request.settings)
+        return cls(**fields, status=job.state)
 
 
 class JobsAnswer(Body):

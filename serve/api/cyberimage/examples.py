@@ -7,7 +7,7 @@ from typing import Any
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.limits import GuidanceLimits, SizeLimits, StepCacheLimits, StepLimits
 from deployments.parameters import GenerationSettings
-from serve.http.errors import ErrorBody
+from serve.api.errors import ErrorBody
 from serve.http.event_streams import event_content
 
 _JOB_ID = "6f0c3b1e-5f0a-4a52-9a39-0c8a1f1b2c3d"

@@ -12,7 +12,7 @@ from deployments.jobs.images.holdings import Holding
 from deployments.jobs.images.lineage import Lineage, Relative
 from deployments.upkeep.sweep import SweepOutcome
 from serve.api.cyberimage.bodies import Moment, image_path
-from serve.submission.fields import Body, Text
+from serve.submission.fields import Body, Text, shared_fields
 
 MOST_IDS = 500
 
@@ -37,20 +37,9 @@ class ShownImage(Body):
     @classmethod
     def of(cls, image: GalleryImage) -> ShownImage:
         """Describe an image of the gallery."""
-        return cls(
-            id=image.id,
-            model_id=image.model_id,
-            file_path=image_path(image.id),
-            prompt=image.prompt,
-            created_at=image.created_at,
-            settings=image.metadata.get("settings", {}),
-            width=image.width,
-            height=image.height,
-            owner=image.client,
-            job_id=image.job_id,
-            favourite=image.favourite,
-            tags=list(image.tags),
-        )
+        fields = shared_fields(cls, image) | {"media_type": "image"}  # not that of the file
+        settings = image.metadata.get("settings", {})
+        return cls(**fields, file_path=image_path(image.id), settings=settings, owner=image.client)
 
 
 class GalleryAnswer(Body):
@@ -66,14 +55,8 @@ class GalleryAnswer(Body):
     @classmethod
     def of(cls, found: GalleryPage, page: int, limit: int) -> GalleryAnswer:
         """Describe a page of the gallery."""
-        return cls(
-            images=[ShownImage.of(image) for image in found.images],
-            page=page,
-            limit=limit,
-            has_more=found.next_cursor is not None,
-            total=found.total,
-            next_cursor=found.next_cursor,
-        )
+        fields = shared_fields(cls, found) | {"images": [ShownImage.of(image) for image in found.images]}
+        return cls(**fields, page=page, limit=limit, has_more=found.next_cursor is not None)
 
 
 class TagsOfImageAnswer(Body):

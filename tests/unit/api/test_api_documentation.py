@@ -16,9 +16,9 @@ from deployments.settings.service import Settings
 from serve.api.automatic1111 import bodies as automatic1111
 from serve.api.automatic1111.requests import OptionsAnswer
 from serve.api.cyberimage import bodies, control_bodies, enrich, examples, gallery_bodies, key_bodies, rpc
+from serve.api.errors import ErrorBody
 from serve.api.openai import bodies as openai
 from serve.application import build_api
-from serve.http.errors import ErrorBody
 from serve.services.services import Services
 from tests.support.api_service import CPU_CATALOG, PROJECT, api_service
 

@@ -10,9 +10,10 @@ from starlette.exceptions import HTTPException
 
 from deployments.catalog.catalog import UnknownModelError
 from deployments.jobs.records.exceptions import QueueFullError, UnknownJobError
+from serve.api.errors import render_error
 from serve.errors import InvalidRequestError
 from serve.http.errors import add_error_handlers
-from serve.http.problems import Problem, field_named_in
+from serve.http.problems import Problem, Renderers, field_named_in
 from serve.protection.identity import NotAllowedError
 from serve.protection.protection import UnauthenticatedError
 from serve.protection.rate_limits import RateLimitedError
@@ -45,7 +46,7 @@ def raising(error: Exception):
 @pytest.fixture
 async def http():
     app = FastAPI()
-    add_error_handlers(app, {"/strange": render_strangely})
+    add_error_handlers(app, Renderers(render_error, {"/strange": render_strangely}))
     for prefix in ("", "/strange"):
         for name, error in RAISED.items():
             app.add_api_route(f"{prefix}/{name}", raising(error))

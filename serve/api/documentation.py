@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 
-from serve.http.errors import ErrorBody
+from serve.api.errors import ErrorBody
 from serve.http.gate import RayHeaderError
 from serve.http.page import CheckedFiles
 from serve.protection.protection import UnauthenticatedError
