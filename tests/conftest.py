@@ -11,10 +11,11 @@ from typing import NoReturn
 import pytest
 
 from serve.launcher import prepare_environment
+from tests.support.ports import free_port
 from tests.support.postgresql import PostgresqlServer, find_programs
 from tests.support.redis_server import RedisServer, find_program
 from tests.support.s3_server import OtherServer, S3Server
-from tests.support.service import APP_NAME, Service, free_port
+from tests.support.service import APP_NAME, Service
 
 LEASE_SECONDS = 5.0
 MEMORY_DISK, ENOUGH_BYTES = Path("/dev/shm"), 2 << 30

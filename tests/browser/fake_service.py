@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import socket
 import threading
 import uuid
 from typing import Any
@@ -14,6 +13,7 @@ import uvicorn
 
 from tests.browser.fake_models import MODELS
 from tests.browser.fake_routes import build_app
+from tests.support.ports import free_port
 
 MOMENT = "2026-01-01T12:00:00.000Z"
 
@@ -34,7 +34,7 @@ class FakeService:
     """
 
     def __init__(self) -> None:
-        self._port = _free_port()
+        self._port = free_port()
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._readers: set[asyncio.Queue[str | None]] = set()
@@ -192,9 +192,3 @@ class FakeService:
     def _end(self, job: dict[str, Any], status: str, message: str) -> None:
         job |= {"status": status, "message": message, "queue_position": None, "eta_seconds": None, "preview": None}
         self.tell("end", job)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

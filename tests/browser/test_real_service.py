@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, BrowserContext, Locator, expect
 
 from tests.browser.conftest import Watcher
 from tests.browser.gestures import submit
-from tests.support.service import WAIT_SECONDS, free_port
+from tests.support.ports import free_port
+from tests.support.service import WAIT_SECONDS
 from tests.support.service_process import ServiceProcess, serving
 
 SOON = WAIT_SECONDS * 1000

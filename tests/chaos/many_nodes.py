@@ -12,17 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import ray
-import yaml
-from ray._common.test_utils import wait_for_condition
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
 from tests.chaos.served import PROJECT, START_SECONDS, STOP_SECONDS, Role
-from tests.support.service import free_port
+from tests.support.ports import free_port
+from tests.support.serve_run import wait_for_answer, write_configuration
 
 NODE: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 80 << 20}
 # A node is missed some three seconds after it is gone.
@@ -55,9 +53,8 @@ class ManyNodes:
         self._resources = dict(resources)
         self._service: subprocess.Popen[bytes] | None = None
         self._cluster: Any = None
-        port = free_port()
-        self._http = {"host": "127.0.0.1", "port": port}
-        self.url = f"http://127.0.0.1:{port}"
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         """Start it; it is healthy when this returns."""
@@ -69,16 +66,8 @@ class ManyNodes:
         finally:
             for name in NOTICES_LOSSES:
                 del os.environ[name]
-        application = {
-            "name": "cyberimage",
-            "route_prefix": "/",
-            "import_path": "serve.app:build_app",
-            "args": dict(self._settings),
-            "deployments": list(self._deployments),
-        }
-        configuration = {"proxy_location": "HeadOnly", "http_options": self._http, "applications": [application]}
         path = self._folder / "serve_config.yaml"
-        path.write_text(yaml.safe_dump(configuration))
+        write_configuration(path, self._port, self._settings, self._deployments)
         environment = {
             **os.environ,
             "RAY_ADDRESS": self._cluster.address,
@@ -87,7 +76,7 @@ class ManyNodes:
         with (self._folder / "log").open("ab") as log:
             command = [str(Path(sys.executable).with_name("serve")), "run", str(path)]
             self._service = subprocess.Popen(command, stdout=log, stderr=log, cwd=PROJECT, env=environment)
-        wait_for_condition(self._is_healthy, timeout=START_SECONDS, retry_interval_ms=200)
+        wait_for_answer(f"{self.url}/health", self._service, self._folder / "log", START_SECONDS)
 
     def stop(self) -> None:
         """Stop it, and forget all."""
@@ -127,11 +116,3 @@ class ManyNodes:
     def _worker(self, node_id: str) -> Node:
         (node,) = [node for node in self._cluster.worker_nodes if node.node_id == node_id]
         return node
-
-    def _is_healthy(self) -> bool:
-        assert self._service is not None
-        assert self._service.poll() is None, (self._folder / "log").read_text(errors="replace")[-3000:]
-        try:
-            return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False

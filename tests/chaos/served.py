@@ -14,16 +14,22 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import yaml
 from ray._common.test_utils import wait_for_condition
 
-from tests.support.service import free_port
+from tests.support.ports import free_port
+from tests.support.serve_run import wait_for_answer, write_configuration
 
 START_SECONDS = 180
 STOP_SECONDS = 60
 PROJECT = Path(__file__).parents[2]
+SETTINGS = {
+    "catalog": "configs/cpu.yaml",
+    "ingress_replicas": 2,
+    # So many kills would use up the attempts that a job has by default.
+    "queue": {"lease_seconds": 5.0, "max_attempts": 50},
+}
 
 _GCS = "gcs_server"
 _SERVE = str(Path(sys.executable).with_name("serve"))
@@ -75,7 +81,8 @@ class ServedCluster:
     def start(self) -> None:
         """Start it, for the first time or again; it is healthy when this returns."""
         self.begin_start()
-        wait_for_condition(self._is_healthy, timeout=START_SECONDS, retry_interval_ms=200)
+        assert self._process is not None
+        wait_for_answer(f"{self.url}/health", self._process, self.folder / "log", START_SECONDS)
 
     def begin_start(self) -> None:
         """Start its processes, without waiting for them."""
@@ -173,30 +180,11 @@ class ServedCluster:
         return process
 
     def _configure(self, settings: Mapping[str, Any]) -> None:
-        application = {
-            "name": "cyberimage",
-            "route_prefix": "/",
-            "import_path": "serve.app:build_app",
-            "args": {"data_dir": str(self.data_dir), **settings},
-        }
-        configuration = {
-            "proxy_location": "HeadOnly",
-            "http_options": {"host": "127.0.0.1", "port": self.port},
-            "applications": [application],
-        }
-        self._config.write_text(yaml.safe_dump(configuration))
+        write_configuration(self._config, self.port, {"data_dir": str(self.data_dir), **settings})
 
     def _processes(self) -> list[psutil.Process]:
         """Ray gives its processes groups of their own, but leaves them in the session of who started it."""
         return [process for process in psutil.process_iter() if _session(process) in self._sessions]
-
-    def _is_healthy(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()[-3000:]
-        try:
-            return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
 
 
 def _session(process: psutil.Process) -> int | None:

@@ -21,9 +21,11 @@ from ray._common.test_utils import wait_for_condition
 
 from deployments.telemetry import metrics
 from tests.support.manifests import PROJECT, ray_groups, serve_config
+from tests.support.ports import free_port
 from tests.support.postgresql import PostgresqlServer
 from tests.support.s3_server import S3Server
-from tests.support.service import WAIT_SECONDS, free_port
+from tests.support.serve_run import wait_for_answer
+from tests.support.service import WAIT_SECONDS
 
 SERVE = [sys.executable, "-m", "ray.serve.scripts", "run"]
 # What no test here does: pad a batch, and have a pool.
@@ -89,9 +91,7 @@ def serving(overlay: str, config: Path, port: int, **environment: str) -> Iterat
                 start_new_session=True,
             )
         try:
-            wait_for_condition(
-                lambda: answers(process, config.parent / "log", port), timeout=WAIT_SECONDS, raise_exceptions=True
-            )
+            wait_for_answer(f"http://127.0.0.1:{port}/live", process, config.parent / "log", WAIT_SECONDS)
             yield Path(folder)
         finally:
             process.send_signal(signal.SIGINT)
@@ -101,14 +101,6 @@ def serving(overlay: str, config: Path, port: int, **environment: str) -> Iterat
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-
-
-def answers(process: subprocess.Popen[bytes], log: Path, port: int) -> bool:
-    assert process.poll() is None, log.read_text()
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/live", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def scrape(cluster: Path) -> str:

@@ -13,7 +13,8 @@ import pytest
 from ray._common.test_utils import wait_for_condition
 
 from models.training.judge import Verdict
-from tests.support.service import WAIT_SECONDS, free_port, judged
+from tests.support.ports import free_port
+from tests.support.service import WAIT_SECONDS, judged
 from tests.support.service_process import CYBERIMAGE, serving
 
 

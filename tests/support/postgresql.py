@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.support.service import free_port
+from tests.support.ports import free_port
 
 GUARDED_ROLE, PASSWORD = "guarded", "open sesame"
 _SETTINGS = {

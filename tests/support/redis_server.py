@@ -13,7 +13,7 @@ from pathlib import Path
 import redis
 from tenacity import retry, stop_after_delay, wait_fixed
 
-from tests.support.service import free_port
+from tests.support.ports import free_port
 
 
 def find_program() -> str | None:

@@ -16,7 +16,7 @@ import httpx
 from botocore.config import Config
 from tenacity import retry, stop_after_delay, wait_fixed
 
-from tests.support.service import free_port
+from tests.support.ports import free_port
 
 REGION = "us-east-1"
 _EVERYTHING = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]})

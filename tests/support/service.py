@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,10 +84,3 @@ def shown(content: bytes) -> tuple[str | None, str | None, str | None]:
 def pixels(content: bytes) -> np.ndarray:
     """The pixels of a picture file."""
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -19,7 +19,7 @@ from serve.protection.links import Links
 from serve.protection.protection import Protection
 from serve.protection.trusted_proxies import TrustedProxies
 from tests.support.job_trackers import job_tracker
-from tests.support.service import free_port
+from tests.support.ports import free_port
 
 
 class Seconds:

@@ -10,8 +10,8 @@ from deployments.storage import s3 as module
 from deployments.storage.base import MissingObjectError, StorageError
 from deployments.storage.opening import prepare_storage
 from deployments.storage.s3 import S3Storage
+from tests.support.ports import free_port
 from tests.support.s3_server import S3Server
-from tests.support.service import free_port
 from tests.support.storage_samples import KEY, PREFIX, bucket_at, key_of
 
 
