@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from deployments.settings.group import SettingsGroup
 
 _OPENAI_MODELS = ("dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5")
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=())
-
-
-class ClientSettings(_Group):
+class ClientSettings(SettingsGroup):
     """What clients of other services are met with."""
 
     cancel_on_disconnect: bool = Field(
@@ -28,7 +26,7 @@ class ClientSettings(_Group):
     )
 
 
-class EnrichSettings(_Group):
+class EnrichSettings(SettingsGroup):
     """Who writes a short prompt out: a chat endpoint in OpenAI's form."""
 
     base_url: str | None = Field(

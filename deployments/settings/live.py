@@ -5,25 +5,22 @@ from __future__ import annotations
 import logging
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from deployments.settings.group import SettingsGroup
 from deployments.settings.telemetry import LogLevel
 
 logger = logging.getLogger(__name__)
 
 
-class LiveSettings(BaseModel):
+class LiveSettings(SettingsGroup):
     """What every replica takes; what is left out is as the settings say."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     log_level: LogLevel | None = Field(default=None, description="As logging.level.")
 
 
-class LiveLimits(BaseModel):
+class LiveLimits(SettingsGroup):
     """As ``limits`` of the settings; what is left out is as those say."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     submits_per_minute: int | None = Field(default=None, ge=1, description="As limits.submits_per_minute.")
     reads_per_minute: int | None = Field(default=None, ge=1, description="As limits.reads_per_minute.")

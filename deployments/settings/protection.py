@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from deployments.settings.group import SettingsGroup
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -25,11 +27,7 @@ def _origin(text: str) -> str:
     return text
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class AuthSettings(_Group):
+class AuthSettings(SettingsGroup):
     """Whether API keys are asked for."""
 
     mode: Literal["off", "keys"] = Field(
@@ -49,7 +47,7 @@ class AuthSettings(_Group):
     )
 
 
-class LimitSettings(_Group):
+class LimitSettings(SettingsGroup):
     """How many requests there may be. A minute begins with its first request."""
 
     submits_per_minute: int | None = Field(
@@ -70,7 +68,7 @@ class LimitSettings(_Group):
     )
 
 
-class CorsSettings(_Group):
+class CorsSettings(SettingsGroup):
     """Which other sites' pages may use the service from a browser."""
 
     allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import pydantic_settings
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.catalog.entry import PROJECT_ROOT
 from deployments.errors import CyberImageError
 from deployments.settings.dialects import ClientSettings, EnrichSettings
+from deployments.settings.group import SettingsGroup
 from deployments.settings.protection import (
     AuthSettings,
     CorsSettings,
@@ -33,11 +34,7 @@ class SettingsError(CyberImageError):
     """The settings are not valid."""
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class QueueSettings(_Group):
+class QueueSettings(SettingsGroup):
     """How jobs wait and are handed out."""
 
     limit: int = Field(default=1000, ge=1, description="Pending jobs above which new ones are refused with 503.")
@@ -60,7 +57,7 @@ class QueueSettings(_Group):
     )
 
 
-class RetentionSettings(_Group):
+class RetentionSettings(SettingsGroup):
     """What is kept of jobs that have ended; what is above a limit goes with its images, the oldest first."""
 
     max_age_seconds: float | None = Field(
@@ -75,7 +72,7 @@ class RetentionSettings(_Group):
     interval_seconds: float = Field(default=60.0, gt=0, description="Seconds between two looks at what may go.")
 
 
-class DispatchSettings(_Group):
+class DispatchSettings(SettingsGroup):
     """How the ingress takes jobs from the queue to the models."""
 
     poll_seconds: float = Field(
@@ -89,7 +86,7 @@ class DispatchSettings(_Group):
     )
 
 
-class TrackerPlacement(_Group):
+class TrackerPlacement(SettingsGroup):
     """On which node the job tracker runs."""
 
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
@@ -99,7 +96,7 @@ class TrackerPlacement(_Group):
     )
 
 
-class WebhookSettings(_Group):
+class WebhookSettings(SettingsGroup):
     """How clients are called when their jobs have ended."""
 
     secret: str = Field(default="", repr=False, description="Signs each call, by HMAC-SHA256; empty: none is signed.")
@@ -116,7 +113,7 @@ class WebhookSettings(_Group):
     )
 
 
-class LinkSettings(_Group):
+class LinkSettings(SettingsGroup):
     """What the page's queue links to, for whoever runs the service."""
 
     ray_dashboard: str | None = Field(

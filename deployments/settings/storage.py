@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from deployments.settings.group import SettingsGroup
 
 _URL = r"^https?://[^/\s?#@]+/?$"
 
 
-class StorageSettings(BaseModel):
+class StorageSettings(SettingsGroup):
     """Where images are kept, and how they are handed out. Credentials of a bucket are none of these settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     kind: Literal["local", "s3"] = Field(
         default="local", description="Where images are: local, in data_dir; or s3, in a bucket."

@@ -6,17 +6,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from deployments.settings.group import SettingsGroup
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 
 
-class LoggingSettings(BaseModel):
+class LoggingSettings(SettingsGroup):
     """What is logged, and where."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     level: LogLevel = Field(default="INFO", description="The least that is logged: DEBUG, INFO, WARNING or ERROR.")
     format: Literal["text", "json"] = Field(default="text", description="Of each line: text, or json.")
@@ -35,10 +35,8 @@ class LoggingSettings(BaseModel):
         return None if value is None else value.expanduser().absolute()
 
 
-class TracingSettings(BaseModel):
+class TracingSettings(SettingsGroup):
     """Where traces of requests and jobs go."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     endpoint: str | None = Field(
         default=None,

@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from deployments.settings.group import SettingsGroup
 from deployments.settings.service import QueueSettings, WebhookSettings
 from deployments.settings.upkeep import QuotaSettings
 from deployments.version import package_version
 
 
-class TrackerSettings(BaseModel):
+class TrackerSettings(SettingsGroup):
     """The settings of a tracker; a tracker with other settings is another tracker."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database_url: str = Field(repr=False)  # it may hold a password
     """An SQLAlchemy URL with an async driver."""
     queue: QueueSettings = QueueSettings()
     quota: QuotaSettings = QuotaSettings()
     webhooks: WebhookSettings = WebhookSettings()
-    resources: dict[str, float] = {}
+    resources: dict[str, float] = Field(default={})
     """Ray resources, by name, of the node that the tracker is put on."""
 
     @property

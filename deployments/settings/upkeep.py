@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from deployments.settings.group import SettingsGroup
 
 
-class QuotaSettings(BaseModel):
+class QuotaSettings(SettingsGroup):
     """What each owner, an API key's name or an address, may keep."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     images: int | None = Field(
         default=None, ge=1, description="Images of an owner above which its jobs are refused with 507; empty: no limit."
@@ -20,10 +20,8 @@ class QuotaSettings(BaseModel):
     )
 
 
-class UpkeepSettings(BaseModel):
+class UpkeepSettings(SettingsGroup):
     """How what nobody needs is removed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     interval_seconds: float | None = Field(
         default=86400.0, gt=0, description="Seconds between two sweeps of the storage; empty: only on demand."
