@@ -1,4 +1,4 @@
-"""Takes jobs from the tracker and hands them to the model deployments."""
+"""Claims jobs at the tracker and sends them to the model deployments."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _PAUSE_AFTER_ERROR_SECONDS = 1.0
 
 
 class Dispatcher:
-    """Claims as many jobs of each model as its replicas can take, and sees each of them to its end.
+    """Claims as many jobs of each model as its replicas can take, and follows each of them to its end.
 
-    Every ingress replica has one. A dispatcher that dies leaves leases behind that lapse; the jobs that had reached a
-    replica are finished by it all the same.
+    Every ingress replica has one. When a dispatcher dies, its leases lapse; a replica finishes the jobs that it has
+    received all the same.
 
     Args:
         tracker: The job tracker.
@@ -79,9 +79,9 @@ class Dispatcher:
 
     async def _run(self, claim: Claim, slots: _Slots) -> None:
         with about(job_id=claim.job_id, model=claim.request.model_id), dispatch_span(claim):
-            await self._see_to_its_end(claim, slots)
+            await self._follow(claim, slots)
 
-    async def _see_to_its_end(self, claim: Claim, slots: _Slots) -> None:
+    async def _follow(self, claim: Claim, slots: _Slots) -> None:
         try:
             response = self._models[claim.request.model_id].generate.remote(claim)
             with self._reporter.follow(claim, response.cancel) as progress:
@@ -98,7 +98,7 @@ class Dispatcher:
             slots.give_back()
 
     async def _give_back(self, claim: Claim, reason: str, *, excused: bool = False) -> None:
-        """Put the job back at once; without this, its lease would have to lapse."""
+        """Release the job at once; without this, its lease would have to lapse."""
         logger.warning("Job %s, attempt %d: %s", claim.job_id, claim.fence, reason)
         try:
             if not await self._tracker.confirm_cancel(claim.job_id, claim.fence):
@@ -108,7 +108,7 @@ class Dispatcher:
 
 
 class _Slots:
-    """How many more jobs may be under way."""
+    """Counts how many more jobs may be under way."""
 
     def __init__(self, count: int) -> None:
         self._free = count

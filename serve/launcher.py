@@ -130,7 +130,7 @@ def _run(settings: Settings, models: Catalog, host: str, port: int) -> None:
 
 
 def _deploy(arguments: dict[str, Any]) -> None:
-    """Run the application as its configuration does, which alone can name a policy; returns when it runs."""
+    """Deploy the application by its configuration, which alone can name a policy; returns when it runs."""
     from ray import serve  # noqa: PLC0415 - it takes seconds
     from ray.serve.context import _get_global_client  # noqa: PLC0415
     from ray.serve.schema import ApplicationStatus, ServeDeploySchema  # noqa: PLC0415
@@ -151,7 +151,7 @@ def _deploy(arguments: dict[str, Any]) -> None:
 
 
 async def _release_jobs(settings: Settings) -> None:
-    """Put what was under way back into its queue, so that the next start need not wait for leases to lapse."""
+    """Requeue the jobs under way, so that the next start need not wait for leases to lapse."""
     from deployments.jobs.store import JobStore  # noqa: PLC0415 - not needed until here
 
     store = await JobStore.open(settings.resolved_database_url)
@@ -162,7 +162,7 @@ async def _release_jobs(settings: Settings) -> None:
 
 
 class _Steps:
-    """Shows what is being done: a moving line in a terminal, a line each elsewhere."""
+    """Shows the progress of the start: one changing line in a terminal, a line for each stage elsewhere."""
 
     def __init__(self) -> None:
         self._status = _console.status("")
@@ -203,7 +203,7 @@ def prepare_environment() -> None:
 
 
 def _keep_to_this_machine() -> None:
-    """Have Ray's own servers listen on this machine alone, unless the operator has set otherwise.
+    """Make Ray's own servers listen on this machine only, unless the operator has set otherwise.
 
     The variable is named after the systems where Ray does so by itself; it must be set before Ray is imported.
     """
@@ -211,7 +211,7 @@ def _keep_to_this_machine() -> None:
 
 
 def _start_ray(ray: Any) -> str | None:
-    """A cluster of our own: ``ray.init()`` alone joins whatever the last one on this machine left behind.
+    """Start a new cluster: ``ray.init()`` alone joins whatever the last one on this machine left behind.
 
     Returns:
         Host and port of its dashboard, if there is one.

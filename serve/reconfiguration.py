@@ -1,4 +1,4 @@
-"""What an ingress replica does with another ``user_config`` while it runs."""
+"""Applies a changed ``user_config`` to a running ingress replica."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 async def apply_live_settings(services: Services, user_config: Any) -> None:
-    """Take over what it says, here and for the job tracker; what is not valid changes nothing.
+    """Apply a ``user_config`` here and at the job tracker; one that is not valid changes nothing.
 
     Args:
         services: The parts behind the edge.
@@ -30,4 +30,4 @@ async def apply_live_settings(services: Services, user_config: Any) -> None:
     try:
         await services.tracker.set_log_level(level)
     except JobError:
-        logger.exception("The job tracker was not told the log level %s", level)
+        logger.exception("The log level %s could not be set at the job tracker", level)

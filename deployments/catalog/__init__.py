@@ -1,1 +1,1 @@
-"""What is configured about models."""
+"""The model catalog: its file, and the records of models."""

@@ -1,4 +1,4 @@
-"""The model catalog: which models there are, what each may be asked for, and what it runs on."""
+"""The model catalog: the models, the limits of their requests, and their replicas."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def load_catalog(path: Path | str, environ: Mapping[str, str]) -> Catalog:
 
 
 def _drop_known(variables: ModelVariables, models: dict[str, Any], file: CatalogFile) -> list[str]:
-    """Take out the variables whose model the file already has, and say so."""
+    """Drop the variables whose model the file already has, and log them."""
     problems = []
     for model_id in set(variables.models) & set(models):
         del variables.models[model_id]

@@ -1,4 +1,4 @@
-"""One model of the catalog: what it may be asked for, how it is loaded, and what it runs on."""
+"""One model of the catalog: the limits of its requests, how it is loaded, and its replicas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model may be asked for: steps, guidance and size."""
+"""Limits of a request for a model: steps, guidance and size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StepLimits(CatalogPart):
     @model_validator(mode="before")
     @classmethod
     def _fixed_is_all(cls, data: Any) -> Any:
-        """Make a fixed number minimum, maximum and default too, so that readers need not look twice."""
+        """Copy a fixed number to minimum, maximum and default, so that readers need not look twice."""
         fixed = data.get("fixed") if isinstance(data, dict) else None
         if type(fixed) is not int or not 1 <= fixed <= MOST_STEPS:
             return data

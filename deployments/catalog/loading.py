@@ -19,7 +19,7 @@ _KINDS = {"torchao": ("int8", "int4", "float8"), "bitsandbytes": ("int8", "nf4",
 
 
 def pickle_problem(path: str) -> str:
-    """What is wrong with a file of weights that can run code when it is read; empty for any other name."""
+    """Why a file of weights is refused: a pickle can run code when it is read; empty for any other name."""
     if Path(path).suffix.lower() in PICKLE_SUFFIXES:
         return "a pickle can run code when it is read; give a .safetensors file"
     return ""
@@ -178,7 +178,7 @@ class Loading(CatalogPart):
         return self
 
     def gpu_problems(self) -> list[Problem]:
-        """What of it cannot be without a GPU."""
+        """The fields that need a GPU."""
         problems = []
         if self.device == "cuda":
             problems.append(("loading.device", "cuda needs replicas.num_gpus above 0"))

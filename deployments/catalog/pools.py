@@ -1,4 +1,4 @@
-"""Pools: several models that take turns in the same copies."""
+"""Pools: several models that take turns in the same replicas."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pool(CatalogPart):
 
 
 def member_problems(entry: ModelEntry, pools: Mapping[str, Pool]) -> list[Problem]:
-    """What keeps a model out of its pool: the fields, and what is wrong with each.
+    """Find why a model cannot be in its pool: the fields, and what is wrong with each.
 
     Args:
         entry: Of a model that names a pool.
@@ -58,7 +58,7 @@ def member_problems(entry: ModelEntry, pools: Mapping[str, Pool]) -> list[Proble
 
 
 def _moving_problems(loading: Loading) -> list[Problem]:
-    """What of a model's loading keeps its weights from being moved as a whole."""
+    """The fields of a model's loading that keep a pool from moving its weights as a whole."""
     problems = []
     if loading.offload != "none":
         problems.append(("loading.offload", "does not go with a pool, which itself moves models to the GPU and away"))

@@ -48,7 +48,7 @@ class LocalStorage:
         self._unfinished = root / ".unfinished"
 
     async def check(self) -> None:
-        """Make sure that files can be kept; see ``Storage``."""
+        """Check that files can be written; see ``Storage``."""
         await asyncio.to_thread(self._check)
 
     async def write(self, key: str, content: bytes) -> None:
@@ -82,7 +82,7 @@ class LocalStorage:
             yield page
 
     async def public_url(self, key: str) -> str | None:
-        """There is none: files are served by this service only."""
+        """Return None: only this service serves the files."""
         check_key(key)
         return None
 
@@ -114,7 +114,7 @@ class LocalStorage:
                     unfinished.unlink()
 
     def _make_folder(self, folder: Path) -> None:
-        """Create the folder of a day; each new folder's name is brought to the disk too."""
+        """Create the folder of a day, and flush the name of each new folder to the disk."""
         if folder == self._root or folder.is_dir():
             return
         self._make_folder(folder.parent)
@@ -149,8 +149,8 @@ class LocalStorage:
         with _explained("list the images"):
             for key in _keys_under(self._root, "", after):
                 with suppress(FileNotFoundError):  # it was deleted meanwhile
-                    told = (self._root / key).stat()
-                    yield StoredObject(key, told.st_size, datetime.fromtimestamp(told.st_mtime, UTC))
+                    status = (self._root / key).stat()
+                    yield StoredObject(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def _sweep_unfinished(self, before: float) -> int:
         swept = 0
@@ -187,7 +187,7 @@ def _write_to_disk(path: Path, content: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, which syncing the files themselves does not."""
+    """Flush the names in a folder to the disk, which syncing the files themselves does not."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

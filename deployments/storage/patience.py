@@ -1,4 +1,4 @@
-"""A storage that may be away for a while."""
+"""Retries of writes to a storage that fails for a while."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LONGEST_PAUSE_SECONDS = 5.0
 
 
 def patient(storage: Storage, patience_seconds: float) -> Storage:
-    """The same storage, whose writes are tried again while it fails: making an image anew costs more than waiting.
+    """Wrap a storage so that it retries failed writes: waiting costs less than a second denoising of the image.
 
     Args:
-        storage: Where to.
-        patience_seconds: After so long a write raises its last failure; 0: at once.
+        storage: The storage to write to.
+        patience_seconds: Time after which a write raises its last failure; 0: it does not retry.
     """
     return cast(Storage, _PatientStorage(storage, patience_seconds))
 

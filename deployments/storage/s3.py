@@ -58,7 +58,7 @@ class S3Storage:
             self._signer = self._client if public == settings.endpoint_url else _client(settings, public)
 
     async def check(self) -> None:
-        """Make sure that objects can be listed, written and removed; see ``Storage``."""
+        """Check that objects can be listed, written and deleted; see ``Storage``."""
         await self._run(self._check)
 
     async def write(self, key: str, content: bytes) -> None:
@@ -123,11 +123,11 @@ class S3Storage:
             self._client.delete_object(**probe)
 
     def _check_region(self, place: str) -> None:
-        """Amazon's server sends boto3 on to the right region, at the cost of a second request each time."""
+        """Refuse a wrong region: Amazon redirects each request to the right one, which doubles the requests."""
         headers = self._client.head_bucket(Bucket=self._settings.bucket)["ResponseMetadata"]["HTTPHeaders"]
-        told, true = self._settings.region, headers.get("x-amz-bucket-region")
-        if told and true and told != true:
-            raise StorageError(f"Could not keep images in {place}: it is in the region {true}, not in {told}.")
+        configured, actual = self._settings.region, headers.get("x-amz-bucket-region")
+        if configured and actual and configured != actual:
+            raise StorageError(f"Could not keep images in {place}: it is in the region {actual}, not in {configured}.")
 
     def _write(self, key: str, content: bytes) -> None:
         with explained(f"write {key}"):
@@ -194,8 +194,8 @@ class S3Storage:
             )
         return answer
 
-    def _stored(self, told: dict[str, Any]) -> StoredObject:
-        return StoredObject(told["Key"].removeprefix(self._prefix), told["Size"], told["LastModified"])
+    def _stored(self, entry: dict[str, Any]) -> StoredObject:
+        return StoredObject(entry["Key"].removeprefix(self._prefix), entry["Size"], entry["LastModified"])
 
     def _sign(self, key: str) -> str:
         with explained("make an address"):

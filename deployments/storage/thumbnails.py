@@ -64,7 +64,7 @@ async def make_thumbnail(storage: Storage, image_key: str, size: int) -> bytes:
 
 
 async def write_thumbnails(storage: Storage, image_key: str, thumbnails: dict[int, bytes]) -> None:
-    """Keep the thumbnails of an image; one that cannot be kept is made anew when somebody asks for it.
+    """Write the thumbnails of an image; one that cannot be written is made again when a client requests it.
 
     Args:
         storage: Where to.

@@ -1,4 +1,4 @@
-"""Copies all objects of one storage to another: as often as one likes, each time only what is missing."""
+"""Copies all objects of one storage to another; a repeated copy writes only what is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AT_ONCE = 8
 
 @dataclass
 class Inventory:
-    """What there is to copy: objects, and their bytes together."""
+    """How many objects there are to copy, and their bytes."""
 
     objects: int = 0
     bytes: int = 0
@@ -80,10 +80,10 @@ class Transfer:
         return found
 
     async def run(self, on_object: Callable[[StoredObject], None] = lambda _: None) -> Outcome:
-        """Copy everything; an object that fails is told in the outcome and does not hold up the others.
+        """Copy all objects. The outcome lists those that failed; they do not stop the others.
 
         Args:
-            on_object: Told of each object when it is done.
+            on_object: Called after each object.
 
         Raises:
             StorageError: The source could not be listed.
@@ -105,7 +105,7 @@ class Transfer:
             on_object(found)
 
     async def _copy(self, found: StoredObject) -> bool:
-        """Bring an object to the target; False if it was deleted from the source meanwhile."""
+        """Copy an object; False if the source deleted it meanwhile."""
         is_there = await self._size_at_target(found.key) == found.size
         if is_there and not self._compare:
             self.outcome.present += 1

@@ -1,1 +1,1 @@
-"""What operators are told: log lines, metrics and traces."""
+"""Log lines, metrics and traces, for operators."""

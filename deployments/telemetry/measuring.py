@@ -1,4 +1,4 @@
-"""Turns what the parts of the service know of themselves into metrics, again and again."""
+"""Turns the state of the parts of the service into metrics, at intervals."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ReplicaMeter:
         self._counted: dict[str, float] = {}
 
     def note(self, description: Mapping[str, Any]) -> None:
-        """Say where the replica stands.
+        """Set the metrics of the replica.
 
         Args:
             description: What :meth:`LoadedModel.describe` returns.
@@ -74,7 +74,7 @@ class ReplicaMeter:
 
 
 def note_queue(counts: QueueCounts, limit: int) -> None:
-    """Say how many jobs there are.
+    """Set the metrics of the queue.
 
     Args:
         counts: Of the job store.

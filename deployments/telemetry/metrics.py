@@ -20,12 +20,12 @@ _WRITE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that is measured, once for each combination of its labels' values.
+    """A metric: one number for each combination of label values.
 
     Attributes:
-        name: As Ray is told it.
+        name: The name in Ray.
         description: One line.
-        labels: What it is told apart by; Ray adds the process and the node.
+        labels: Names of its labels; Ray adds the process and the node.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Counter(Metric):
         return metrics.Counter(self.name, self.description, self.labels)
 
     def add(self, amount: float = 1.0, **labels: str) -> None:
-        """Raise it; nothing happens where there is nothing to add."""
+        """Increase the counter; adding nothing has no effect."""
         tags = self._checked(labels)
         if tags is not None and amount > 0:
             self._of_ray.inc(amount, tags=tags)
@@ -78,7 +78,7 @@ class Gauge(Metric):
         return metrics.Gauge(self.name, self.description, self.labels)
 
     def set(self, value: float, **labels: str) -> None:
-        """Say what it is now."""
+        """Set the current value."""
         tags = self._checked(labels)
         if tags is not None:
             self._of_ray.set(value, tags=tags)
@@ -86,7 +86,7 @@ class Gauge(Metric):
 
 @dataclass(frozen=True)
 class Histogram(Metric):
-    """How often a number was in which range.
+    """A histogram: how often a number fell into each range.
 
     Ray makes up the sum from the middles of the ranges, so quantiles can be had, and means cannot.
 
@@ -105,14 +105,14 @@ class Histogram(Metric):
         return metrics.Histogram(self.name, self.description, list(self.boundaries), self.labels)
 
     def observe(self, value: float, **labels: str) -> None:
-        """Count a number."""
+        """Count an observed number."""
         tags = self._checked(labels)
         if tags is not None:
             self._of_ray.observe(max(0.0, value), tags=tags)
 
     @contextmanager
     def timing(self, **labels: str) -> Iterator[None]:
-        """Count the seconds that something takes, also where it fails."""
+        """Observe the seconds that the block takes, also when it fails."""
         began = time.monotonic()
         try:
             yield
@@ -179,7 +179,7 @@ POOL_WEIGHT_BYTES = Gauge(
 
 
 def is_recording() -> bool:
-    """Whether there is a cluster that takes what is measured."""
+    """Whether a cluster records metrics."""
     ray = sys.modules.get("ray")  # a process that never imported it is in no cluster
     return ray is not None and bool(ray.is_initialized())
 

@@ -85,7 +85,7 @@ class Tracer:
     def job_span(
         self, name: str, job_id: str, parent: str, known_as: str | None = None, **attributes: str | int
     ) -> Iterator[None]:
-        """Trace a part of what is done for a job; an error that leaves the block is noted.
+        """Trace a part of the work on a job; the span records an error that leaves the block.
 
         Args:
             name: Of the span.
@@ -100,13 +100,13 @@ class Tracer:
             yield
 
     def note_span(self, name: str, job_id: str, parent: str, began: int, ended: int, **attributes: str | int) -> None:
-        """Trace what has already been; as :meth:`job_span`, with times in nanoseconds since 1970."""
-        told = {"job_id": job_id, **attributes}
-        self._tracer.start_span(name, _under(job_id, parent), attributes=told, start_time=began).end(ended)
+        """Record a span that has ended; as :meth:`job_span`, with times in nanoseconds since 1970."""
+        named = {"job_id": job_id, **attributes}
+        self._tracer.start_span(name, _under(job_id, parent), attributes=named, start_time=began).end(ended)
 
 
 class _GivenIds(RandomIdGenerator):
-    """Random ids, but where one is given for the next span."""
+    """Generates random ids, except where the next span is given one."""
 
     def __init__(self) -> None:
         self._given: ContextVar[tuple[int, int] | None] = ContextVar("given_ids", default=None)

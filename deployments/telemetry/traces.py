@@ -1,4 +1,4 @@
-"""Traces, where they are wanted: spans of jobs from their submission to their images.
+"""Traces, where a collector is configured: spans of jobs from their submission to their images.
 
 Nothing travels with a job for them: the id of a job's trace is the job's own, and the ids of those of its spans that
 others are under are made of the job's id too, so that each process knows them. Without ``tracing.endpoint`` nothing
@@ -24,7 +24,7 @@ _tracer: Tracer | None = None
 
 
 def configure_traces(settings: TracingSettings, process: str) -> None:
-    """Send the traces of this process to where the settings say, if they do.
+    """Send the traces of this process to the collector of the settings, if there is one.
 
     Args:
         settings: Where to, and how many.
@@ -37,13 +37,13 @@ def configure_traces(settings: TracingSettings, process: str) -> None:
 
 
 def use_tracer(tracer: Tracer | None) -> None:
-    """Have spans recorded by this one from now on; None for none."""
+    """Replace the tracer of this process; None records nothing."""
     global _tracer  # noqa: PLW0603 - there is one for the process, as there is one log
     _tracer = tracer
 
 
 def current_tracer() -> Tracer | None:
-    """What records the spans of this process; None where nothing does."""
+    """The tracer of this process; None where it records nothing."""
     return _tracer
 
 

@@ -176,7 +176,7 @@ class Upkeep:
         await self._tasks.close()
 
     async def sweep_if_due(self, every: timedelta) -> SweepOutcome | None:
-        """Sweep, unless somebody has begun to within the time; None then."""
+        """Sweep, unless a sweep began within the interval; None then."""
         if not await self._records.begin_chore(CHORE, every):
             return None
         outcome = await Sweep(self._records, self._storage, self._settings).run()
@@ -200,7 +200,7 @@ async def _batches(records: UpkeepRecords, kind: PictureKind) -> AsyncIterator[l
 
 
 async def _each(files: Sequence[KeptFile], ask: Callable[[KeptFile], Awaitable[_T]]) -> list[_T]:
-    """What is answered for each of some files, some of which are asked for at the same time."""
+    """The answer for each of some files, a few at a time."""
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(file: KeptFile) -> _T:

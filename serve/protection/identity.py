@@ -46,13 +46,13 @@ class Identity:
 
     @property
     def rate_key(self) -> str:
-        """What requests are counted by: the API key, else the address, of IPv6 its network."""
+        """What the rate limits count by: the API key, else the address, for IPv6 its network."""
         if self.key_id is not None:
             return f"key/{self.key_id}"
         return f"address/{network_of(self.address)}"
 
     def owns(self, client: str) -> bool:
-        """Whether what belongs to a client is there for this one."""
+        """Whether this caller may see what belongs to a client."""
         return self.sees_all or client == self.name
 
     def limited_to(self, client: str | None) -> str | None:
@@ -65,19 +65,19 @@ class Identity:
 
 
 def require_own_job(who: Identity, job: Job) -> None:
-    """Raise :class:`UnknownJobError`, as for a job that there is not, for one of somebody else."""
+    """Raise :class:`UnknownJobError` for a job of somebody else, as for one that does not exist."""
     if not who.owns(job.request.client):
         raise UnknownJobError(f"There is no job {job.id}.")
 
 
 def require_own_image(who: Identity, image: Image) -> None:
-    """Raise :class:`UnknownImageError`, as for an image that there is not, for one of somebody else."""
+    """Raise :class:`UnknownImageError` for an image of somebody else, as for one that does not exist."""
     if not who.owns(image.client):
         raise UnknownImageError(f"There is no image {image.id}.")
 
 
 def require_own_picture(who: Identity, picture: Picture) -> None:
-    """Raise :class:`UnknownPictureError`, as for a picture that there is not, for one of somebody else."""
+    """Raise :class:`UnknownPictureError` for a picture of somebody else, as for one that does not exist."""
     if not who.owns(picture.client):
         raise UnknownPictureError(f"There is no input and no image {picture.id}.")
 

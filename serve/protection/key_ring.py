@@ -1,4 +1,4 @@
-"""API keys, as an ingress replica knows them."""
+"""The API keys that an ingress replica has looked up."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _MOST_REMEMBERED = 10_000
 
 
 class KeyRing:
-    """Asks the job tracker for keys, and remembers for some seconds what it said, so that few requests wait for it.
+    """Looks up keys at the job tracker, and caches the answers for some seconds, so that few requests wait for it.
 
     Args:
-        tracker: Knows all keys.
-        seconds: For how long it is remembered.
+        tracker: Has all keys.
+        seconds: How long an answer is cached.
         clock: In seconds; any beginning.
     """
 

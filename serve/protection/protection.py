@@ -39,7 +39,7 @@ class WrongLinkError(NotAllowedError):
 
 
 class Protection:
-    """What an ingress replica lets in.
+    """Authenticates the requests of an ingress replica, and limits their rates.
 
     Args:
         settings: The service's settings.
@@ -67,11 +67,11 @@ class Protection:
 
     @property
     def asks_for_keys(self) -> bool:
-        """Whether API keys are asked for."""
+        """Whether requests need an API key."""
         return self._settings.auth.mode == "keys"
 
     def anybody(self, address: str) -> Identity:
-        """Who asks for what everybody may have; without API keys that is everything."""
+        """Return the identity of an anonymous caller; without API keys it may do everything."""
         if self.asks_for_keys:
             return Identity(address, address, frozenset())
         return Identity(address, address, frozenset(Scope), sees_all=True)
@@ -79,7 +79,7 @@ class Protection:
     async def identify(
         self, address: str, method: str, path: str, headers: Mapping[str, str], query: Mapping[str, str]
     ) -> Identity:
-        """Return who asks for what not everybody may have.
+        """Authenticate a request.
 
         Args:
             address: Where the request comes from.

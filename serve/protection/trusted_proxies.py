@@ -1,4 +1,4 @@
-"""Where a request comes from, where proxies are in front."""
+"""Finds the address of a client behind proxies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _IPV6_PREFIX = 64
 
 
 class TrustedProxies:
-    """Reads what proxies add to requests, and believes it of some only.
+    """Reads the headers that proxies add to requests, and trusts those of configured proxies only.
 
     Args:
         networks: Of the proxies that are believed.
@@ -22,7 +22,7 @@ class TrustedProxies:
         self._networks = [ipaddress.ip_network(each) for each in networks]
 
     def include(self, address: str) -> bool:
-        """Whether an address is that of a proxy that is believed."""
+        """Whether an address is that of a trusted proxy."""
         parsed = parse_address(address)
         return parsed is not None and any(parsed in network for network in self._networks)
 
@@ -52,7 +52,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def network_of(address: str) -> str:
-    """Return what requests from an address are counted by: it, or of IPv6 its network."""
+    """Return what the rate limits count an address by: itself, or for IPv6 its network."""
     parsed = parse_address(address)
     if parsed is None or parsed.version == 4:
         return address

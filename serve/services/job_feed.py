@@ -63,7 +63,7 @@ class JobFeed:
         self._of_jobs = Watchers(self._any_stale)
         self._of_clients = Watchers(self._any_stale)
         self._ended_since: dict[str, datetime] = {}
-        # Of pending jobs, the one whose position was told longest ago first.
+        # Of pending jobs, the one whose position was read longest ago first.
         self._positions: FIFOCache[str, JobView] = FIFOCache(MOST_POSITIONS)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -212,9 +212,9 @@ class JobFeed:
                 watcher.fail(error)
 
     def _in_order(self, job_ids: Iterable[str]) -> list[str]:
-        """The tracker tells the positions of the first jobs only: of those that have waited longest for theirs."""
-        told = {job_id: place for place, job_id in enumerate(self._positions)}
-        return sorted(job_ids, key=lambda job_id: told.get(job_id, -1))
+        """Those whose position was read longest ago come first: the tracker counts positions of the first jobs only."""
+        places = {job_id: place for place, job_id in enumerate(self._positions)}
+        return sorted(job_ids, key=lambda job_id: places.get(job_id, -1))
 
     def _with_position(self, view: JobView) -> JobView:
         job_id = view.job.id

@@ -36,22 +36,22 @@ class Services:
 
     @cached_property
     def feed(self) -> JobFeed:
-        """News of jobs; the one subscription of this process."""
+        """The one subscription of this process to changes of jobs."""
         return JobFeed(self.tracker, self.rhythm)
 
     @cached_property
     def intake(self) -> Intake:
-        """Where jobs are handed in; the one of this process."""
+        """Submits the jobs of this process."""
         return Intake(self.tracker)
 
     @cached_property
     def protection(self) -> Protection:
-        """What this process lets in."""
+        """Authenticates requests and limits their rates."""
         return Protection(self.settings, self.tracker)
 
     @cached_property
     def enricher(self) -> Enricher:
-        """Writes prompts out."""
+        """Expands prompts."""
         return Enricher(self.settings.enrich)
 
     @cached_property

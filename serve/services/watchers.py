@@ -60,7 +60,7 @@ class Watcher:
 
 
 class Watchers:
-    """Everybody who watches one kind of thing, by its key; and the keys that are stale, to be looked at again.
+    """Everybody who watches one kind of thing, by its key; and the stale keys, which the feed reads next.
 
     Args:
         any_stale: To be set when a key becomes stale.
@@ -99,13 +99,13 @@ class Watchers:
                 del self._of_keys[key]
 
     def mark(self, keys: Iterable[str]) -> None:
-        """Have keys looked at again, watched ones or not."""
+        """Make keys stale, watched ones or not."""
         self._stale.update(dict.fromkeys(keys))
         if self._stale:
             self._any_stale.set()
 
     def mark_all(self) -> None:
-        """Have all watched keys looked at again."""
+        """Make all watched keys stale."""
         self.mark(self._of_keys)
 
     def take_stale(self) -> list[str]:
