@@ -186,7 +186,7 @@ class Client:
             try:
                 for event in read_events(stream.iter_lines()):
                     last_id = event.last_id
-                    answer = self._read(partial(_told, answer), event)
+                    answer = self._read(partial(_updated, answer), event)
                     status = self._read(JobStatus.from_answer, answer)
                     yield status
                     if status.is_terminal:
@@ -325,17 +325,17 @@ class Client:
         return ServiceError(f"What answers at {self.url} is not a CyberImage service")
 
 
-def _told(answer: dict[str, Any], event: ServerEvent) -> dict[str, Any]:
+def _updated(answer: dict[str, Any], event: ServerEvent) -> dict[str, Any]:
     """Return a known status as an event changes it."""
-    told: dict[str, Any] = json.loads(event.data)
+    changed: dict[str, Any] = json.loads(event.data)
     if event.name in ("state", "end"):
-        return told
+        return changed
     if event.name != "progress":
         return answer
-    phase = told.get("phase")
+    phase = changed.get("phase")
     flags = {name: name == phase for name in ("preparing", "loading_model", "generating", "saving")}
-    counts = {name: told.get(name) for name in ("step", "total_steps")}
-    expected = {name: told.get(name) for name in ("eta_seconds", "queue_position")}
+    counts = {name: changed.get(name) for name in ("step", "total_steps")}
+    expected = {name: changed.get(name) for name in ("eta_seconds", "queue_position")}
     return answer | expected | {"progress": {**(answer.get("progress") or {}), **flags, **counts}}
 
 

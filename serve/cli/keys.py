@@ -109,7 +109,7 @@ def revoke(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Let an API key be good for nothing any more."""
+    """Revoke an API key."""
     if _is_local(data_dir, database_url):
         _in_database(data_dir, database_url, lambda keys: keys.revoke(key_id, _WHO))
     else:

@@ -56,11 +56,11 @@ def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
         problems: As ``RequestValidationError.errors`` gives them: Pydantic's ``ErrorDetails``, with ``loc`` beginning
             with ``body``, ``path``, ``query`` or ``header``.
     """
-    told = "; ".join(_describe(problem) for problem in problems[:_MOST_PROBLEMS])
+    text = "; ".join(_describe(problem) for problem in problems[:_MOST_PROBLEMS])
     more = len(problems) - _MOST_PROBLEMS
     if more > 0:
-        told += f"; and {more} more"
-    return told if told.endswith("?") else f"{told}."
+        text += f"; and {more} more"
+    return text if text.endswith("?") else f"{text}."
 
 
 def _describe(problem: Mapping[str, Any]) -> str:

@@ -41,8 +41,8 @@ class Problem:
         """
         message = self.message
         if self.param is not None:
-            told, rest = message.split(": ", 1)
-            fields = dict.fromkeys(names.get(name, name) for name in told.split(", "))
+            named, rest = message.split(": ", 1)
+            fields = dict.fromkeys(names.get(name, name) for name in named.split(", "))
             message = f"{', '.join(fields)}: {rest}"
         message = _SETTING.sub(lambda found: names.get(found[0], found[0]), message)
         return replace(self, message=message, param=field_named_in(message))

@@ -21,8 +21,8 @@ from serve.protection.identity import require_own_job
 from serve.services.job_feed import OVERLAP, JobFeed
 from serve.services.watchers import UnreadJobsError
 
-# Jobs of a client of which it is known what was told: open ones, and those whose end may be looked at again.
-_MOST_TOLD = 5000
+# Jobs of a client whose sent events are remembered: open ones, and those whose end may be read again.
+_MOST_TELLERS = 5000
 _LAST_MOMENT = 253402300799000  # of the year 9999
 
 _EVENTS: answers.Responses = {200: examples.EVENTS}
@@ -60,8 +60,8 @@ async def job_events(
     require_own_job(who, view.job)
     if is_end(last_event_id, view):
         return Response(status_code=status.HTTP_204_NO_CONTENT)
-    told = JobTeller(last_event_id, with_previews=previews)
-    return event_stream(_events_of_job(behind.feed, job_id, told), behind.feed.rhythm.heartbeat)
+    teller = JobTeller(last_event_id, with_previews=previews)
+    return event_stream(_events_of_job(behind.feed, job_id, teller), behind.feed.rhythm.heartbeat)
 
 
 @router.get(
@@ -85,14 +85,14 @@ async def client_events(
     return event_stream(_events_of_client(behind.feed, caller, since, previews), behind.feed.rhythm.heartbeat)
 
 
-async def _events_of_job(feed: JobFeed, job_id: str, told: JobTeller) -> AsyncIterator[ServerSentEvent]:
+async def _events_of_job(feed: JobFeed, job_id: str, teller: JobTeller) -> AsyncIterator[ServerSentEvent]:
     with feed.watch_job(job_id) as watcher:
         while True:
             try:
                 (view,) = await watcher.next()
             except UnknownJobError:
                 return  # the job was removed meanwhile: the next request gets 404
-            for event in told.events(view):
+            for event in teller.events(view):
                 yield event
             if view.job.state.is_terminal:
                 return
@@ -101,7 +101,7 @@ async def _events_of_job(feed: JobFeed, job_id: str, told: JobTeller) -> AsyncIt
 async def _events_of_client(
     feed: JobFeed, client: str, since: datetime, previews: bool
 ) -> AsyncIterator[ServerSentEvent]:
-    tellers: LRUCache[str, JobTeller] = LRUCache(_MOST_TOLD)
+    tellers: LRUCache[str, JobTeller] = LRUCache(_MOST_TELLERS)
     with feed.watch_client(client, since) as watcher:
         yield ServerSentEvent(id=str(_now()))  # for a reader who reconnects before the first event
         while True:
