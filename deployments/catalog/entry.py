@@ -14,16 +14,15 @@ from pydantic import Field, model_validator
 from deployments.catalog.limits import GuidanceLimits, SizeLimits, StepCacheLimits, StepLimits
 from deployments.catalog.loading import (
     HUB_ID,
-    ClassName,
     Loading,
     Lora,
     WeightsPart,
     pickle_problem,
 )
-from deployments.catalog.names import LoraName, PoolName
+from deployments.catalog.names import ClassName, LoraName, PoolName
 from deployments.catalog.part import Problem
 from deployments.catalog.replicas import Replicas
-from deployments.catalog.tasks import ControlNet, ImageTask, control_tasks_of, max_clip_skip_of, tasks_of
+from deployments.catalog.tasks import ControlNet, ImageTask, abilities_of, max_clip_skip_of
 from deployments.parameters import Task
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -188,10 +187,12 @@ class ModelEntry(WeightsPart):
     def with_found_tasks(self) -> ModelEntry:
         """The same with what the entry leaves open filled in from the model's folder."""
         folder = Path(self.location()) if self.source != "huggingface" else Path()
-        tasks = tasks_of(folder) if self.tasks is None else self.tasks
+        known = abilities_of(folder)
+        tasks = known.tasks if self.tasks is None else self.tasks
         controlnet = self.controlnet
         if controlnet is not None and controlnet.tasks is None:
-            controlnet = controlnet.model_copy(update={"tasks": control_tasks_of(folder, tasks)})
+            possible = tuple(task for task in known.control_tasks if task in ("text2image", *tasks))
+            controlnet = controlnet.model_copy(update={"tasks": possible})
         skip = max_clip_skip_of(folder) if self.max_clip_skip is None else self.max_clip_skip
         return self.model_copy(update={"tasks": tasks, "controlnet": controlnet, "max_clip_skip": skip})
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
+from deployments.catalog.names import ClassName
 from deployments.catalog.part import CatalogPart, Problem
 
 PICKLE_SUFFIXES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
-_CLASS_NAME = re.compile(r"[A-Z][A-Za-z0-9]*")
 _KINDS = {"torchao": ("int8", "int4", "float8"), "bitsandbytes": ("int8", "nf4", "fp4"), "gguf": ()}
 
 
@@ -28,15 +27,6 @@ def pickle_problem(path: str) -> str:
 def absolute_path(path: str, folder: Path) -> str:
     """A path of the catalog, which is relative to its file's folder."""
     return str(folder / Path(path).expanduser())
-
-
-def _class_name(value: str) -> str:
-    if not _CLASS_NAME.fullmatch(value):
-        raise PydanticCustomError("class_name", "not the name of a class, such as EulerDiscreteScheduler")
-    return value
-
-
-ClassName = Annotated[str, AfterValidator(_class_name)]
 
 
 class WeightsPart(CatalogPart):

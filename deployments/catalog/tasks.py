@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -15,7 +14,7 @@ from deployments.parameters import Task
 ImageTask = Literal["image2image", "inpaint"]
 
 
-class _Abilities(NamedTuple):
+class Abilities(NamedTuple):
     """What the pipelines of a family do, from an image and with a ControlNet.
 
     Attributes:
@@ -32,17 +31,16 @@ class _Abilities(NamedTuple):
 _BOTH: tuple[ImageTask, ...] = ("image2image", "inpaint")
 # The edge must know it without importing diffusers. The families are those of its ``pipelines/auto_pipeline.py``.
 FAMILIES = {
-    "StableDiffusionPipeline": _Abilities(_BOTH, ("text2image", *_BOTH), unused_layers=0),
-    "StableDiffusionXLPipeline": _Abilities(_BOTH, ("text2image", *_BOTH), unused_layers=1),
-    "StableDiffusion3Pipeline": _Abilities(_BOTH, unused_layers=1),
-    "FluxPipeline": _Abilities(_BOTH, ("text2image", *_BOTH)),
-    "ChromaPipeline": _Abilities(_BOTH),
-    "QwenImagePipeline": _Abilities(_BOTH),
-    "ZImagePipeline": _Abilities(_BOTH),
-    "LatentConsistencyModelPipeline": _Abilities(("image2image",), unused_layers=0),
-    "SanaSprintPipeline": _Abilities(("image2image",)),
+    "StableDiffusionPipeline": Abilities(_BOTH, ("text2image", *_BOTH), unused_layers=0),
+    "StableDiffusionXLPipeline": Abilities(_BOTH, ("text2image", *_BOTH), unused_layers=1),
+    "StableDiffusion3Pipeline": Abilities(_BOTH, unused_layers=1),
+    "FluxPipeline": Abilities(_BOTH, ("text2image", *_BOTH)),
+    "ChromaPipeline": Abilities(_BOTH),
+    "QwenImagePipeline": Abilities(_BOTH),
+    "ZImagePipeline": Abilities(_BOTH),
+    "LatentConsistencyModelPipeline": Abilities(("image2image",), unused_layers=0),
+    "SanaSprintPipeline": Abilities(("image2image",)),
 }
-_UNKNOWN = _Abilities(())
 _CLIP_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -69,24 +67,13 @@ class ControlNet(WeightsPart):
         return self
 
 
-def tasks_of(folder: Path) -> tuple[ImageTask, ...]:
-    """What the pipeline of a local folder can do from an image; nothing where its family is not known.
+def abilities_of(folder: Path) -> Abilities:
+    """What the pipeline of a local folder can do; text-to-image alone where its family is not known.
 
     Args:
         folder: In diffusers format.
     """
-    return FAMILIES.get(_pipeline_class(folder), _UNKNOWN).tasks
-
-
-def control_tasks_of(folder: Path, tasks: Sequence[ImageTask]) -> tuple[Task, ...]:
-    """What the pipeline of a local folder can do with a ControlNet; text-to-image where its family is not known.
-
-    Args:
-        folder: In diffusers format.
-        tasks: What the model may be asked for.
-    """
-    known = FAMILIES.get(_pipeline_class(folder), _UNKNOWN).control_tasks
-    return tuple(task for task in known if task == "text2image" or task in tasks)
+    return FAMILIES.get(str(_json_in(folder / "model_index.json").get("_class_name", "")), Abilities(()))
 
 
 def max_clip_skip_of(folder: Path) -> int:
@@ -95,14 +82,10 @@ def max_clip_skip_of(folder: Path) -> int:
     Args:
         folder: In diffusers format.
     """
-    unused = FAMILIES.get(_pipeline_class(folder), _UNKNOWN).unused_layers
+    unused = abilities_of(folder).unused_layers
     configs = [_json_in(folder / encoder / "config.json") for encoder in _CLIP_ENCODERS]
     layers = [config["num_hidden_layers"] for config in configs if type(config.get("num_hidden_layers")) is int]
     return 0 if unused is None or not layers else max(0, min(layers) - 1 - unused)
-
-
-def _pipeline_class(folder: Path) -> str:
-    return str(_json_in(folder / "model_index.json").get("_class_name", ""))
 
 
 def _json_in(path: Path) -> dict[str, Any]:
