@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import time
@@ -15,6 +14,7 @@ from uuid import uuid4
 
 from deployments.storage.base import (
     MissingObjectError,
+    Storage,
     StorageError,
     StorageFullError,
     StoredObject,
@@ -33,7 +33,7 @@ _REASONS = {
 }
 
 
-class LocalStorage:
+class LocalStorage(Storage):
     """A ``Storage`` of files.
 
     A write goes to a file of its own under ``.unfinished``, down to the disk, and then to its place in one rename: a
@@ -44,41 +44,14 @@ class LocalStorage:
     """
 
     def __init__(self, root: Path) -> None:
+        super().__init__()
         self._root = root
         self._unfinished = root / ".unfinished"
-
-    async def check(self) -> None:
-        """Check that files can be written; see ``Storage``."""
-        await asyncio.to_thread(self._check)
-
-    async def write(self, key: str, content: bytes) -> None:
-        """Keep the content; see ``Storage``."""
-        await asyncio.to_thread(self._write, check_key(key), content)
-
-    async def read(self, key: str) -> bytes:
-        """Return the content; see ``Storage``."""
-        return await asyncio.to_thread(self._read, check_key(key))
-
-    async def read_part(self, key: str, start: int, end: int) -> bytes:
-        """Return a part of the content; see ``Storage``."""
-        return await asyncio.to_thread(self._read_part, check_key(key), start, end)
-
-    async def size(self, key: str) -> int:
-        """Return the content's length in bytes; see ``Storage``."""
-        return await asyncio.to_thread(self._size, check_key(key))
-
-    async def exists(self, key: str) -> bool:
-        """Whether there is such an object; see ``Storage``."""
-        return await asyncio.to_thread(self._exists, check_key(key))
-
-    async def delete(self, key: str) -> None:
-        """Remove the object; see ``Storage``."""
-        await asyncio.to_thread(self._delete, check_key(key))
 
     async def pages(self, after: str = "") -> AsyncIterator[list[StoredObject]]:
         """Iterate over all objects; see ``Storage``."""
         objects = self._objects(after)
-        while page := await asyncio.to_thread(lambda: list(islice(objects, _PAGE))):
+        while page := await self._run(lambda: list(islice(objects, _PAGE))):
             yield page
 
     async def public_url(self, key: str) -> str | None:
@@ -88,7 +61,7 @@ class LocalStorage:
 
     async def sweep_unfinished(self, older_than: timedelta) -> int:
         """Remove the files of unfinished writes; see ``Storage``."""
-        return await asyncio.to_thread(self._sweep_unfinished, time.time() - older_than.total_seconds())
+        return await self._run(self._sweep_unfinished, time.time() - older_than.total_seconds())
 
     def _check(self) -> None:
         probe = self._root / f".write-check-{uuid4()}"
@@ -121,25 +94,14 @@ class LocalStorage:
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
 
-    def _read(self, key: str) -> bytes:
-        with _explained(f"read {key}"), _missing_told(key):
-            return (self._root / key).read_bytes()
-
-    def _read_part(self, key: str, start: int, end: int) -> bytes:
+    def _read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         with _explained(f"read {key}"), _missing_told(key), (self._root / key).open("rb") as file:
             file.seek(start)
-            return file.read(end - start)
+            return file.read(-1 if end is None else end - start)
 
     def _size(self, key: str) -> int:
         with _explained(f"read {key}"), _missing_told(key):
             return (self._root / key).stat().st_size
-
-    def _exists(self, key: str) -> bool:
-        try:
-            self._size(key)
-        except MissingObjectError:
-            return False
-        return True
 
     def _delete(self, key: str) -> None:
         with _explained(f"delete {key}"):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import boto3
@@ -17,7 +16,7 @@ from botocore.config import Config
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from deployments.settings.storage import StorageSettings
-from deployments.storage.base import MissingObjectError, StorageError, StoredObject, check_key, is_key
+from deployments.storage.base import Storage, StorageError, StoredObject, check_key, is_key
 from deployments.storage.formats import media_type_of
 from deployments.storage.s3_errors import code_of, explained
 
@@ -28,14 +27,13 @@ _READ_SECONDS = 30.0  # for the next piece of an answer
 _ATTEMPTS = 5
 _LONGEST_PAUSE_SECONDS = 5.0
 _PAGE = 1000
-_T = TypeVar("_T")
 
 
 class _BrokenOffError(StorageError):
     """The connection broke off in the middle of an object."""
 
 
-class S3Storage:
+class S3Storage(Storage):
     """A ``Storage`` of objects in a bucket; credentials come from where boto3 looks for them.
 
     Requests run in threads of its own, one for each connection. botocore repeats a request that was lost or answered
@@ -49,45 +47,13 @@ class S3Storage:
     """
 
     def __init__(self, settings: StorageSettings) -> None:
+        super().__init__(ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="s3"))
         self._settings = settings
         self._prefix = settings.object_prefix
-        self._threads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="s3")
         with explained("open the bucket"):
             self._client = _client(settings, settings.endpoint_url)
             public = settings.public_endpoint_url or settings.endpoint_url
             self._signer = self._client if public == settings.endpoint_url else _client(settings, public)
-
-    async def check(self) -> None:
-        """Check that objects can be listed, written and deleted; see ``Storage``."""
-        await self._run(self._check)
-
-    async def write(self, key: str, content: bytes) -> None:
-        """Keep the content; see ``Storage``."""
-        await self._run(self._write, check_key(key), content)
-
-    async def read(self, key: str) -> bytes:
-        """Return the content; see ``Storage``."""
-        return await self._run(self._read, check_key(key))
-
-    async def read_part(self, key: str, start: int, end: int) -> bytes:
-        """Return a part of the content; see ``Storage``."""
-        return await self._run(self._read, check_key(key), start, end)
-
-    async def size(self, key: str) -> int:
-        """Return the content's length in bytes; see ``Storage``."""
-        return await self._run(self._size, check_key(key))
-
-    async def exists(self, key: str) -> bool:
-        """Whether there is such an object; see ``Storage``."""
-        try:
-            await self.size(key)
-        except MissingObjectError:
-            return False
-        return True
-
-    async def delete(self, key: str) -> None:
-        """Remove the object; see ``Storage``."""
-        await self._run(self._delete, check_key(key))
 
     async def pages(self, after: str = "") -> AsyncIterator[list[StoredObject]]:
         """Iterate over all objects; see ``Storage``."""
@@ -105,9 +71,6 @@ class S3Storage:
         """Return an address that is valid for some time; see ``Storage``."""
         check_key(key)
         return await self._run(self._sign, key) if self._settings.deliver == "redirect" else None
-
-    async def _run(self, work: Callable[..., _T], *arguments: Any) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _object(self, key: str) -> dict[str, str]:
         return {"Bucket": self._settings.bucket, "Key": self._prefix + key}
