@@ -11,11 +11,14 @@ from deployments.model.image_model import ImageModel
 from deployments.model.loading import device_of
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.weights import Weights
-from deployments.pools.pool import NoRoomError
+from deployments.pools.residency import NoRoomError
 
 
 class ParkedModel:
     """Moves the weights of one model of a pool, which must be on the device while the model's jobs run.
+
+    Each method is called on a thread, one at a time in a pool. A model whose weights cannot be read, or brought in
+    though there is room, is not tried again.
 
     Args:
         model: Runs its jobs; not loaded.
@@ -45,7 +48,7 @@ class ParkedModel:
         """Copy the weights to the device; the first time, the engine starts there.
 
         Raises:
-            NoRoomError: They do not fit.
+            NoRoomError: They do not fit beside the others there; they are where they were.
             ModelLoadError: The engine cannot be started.
         """
         if self._held is None or self._pipeline is None:

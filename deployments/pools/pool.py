@@ -7,64 +7,31 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import ByteSize
 
 from deployments.errors import CyberImageError
-from deployments.pools.residency import Move, MoveKind, Residency, Ticket
+from deployments.pools.residency import Move, MoveKind, NoRoomError, Residency, Ticket
 from deployments.telemetry.logs import about, about_nobody
+
+if TYPE_CHECKING:  # it imports torch
+    from deployments.pools.parked_model import ParkedModel
 
 
 class PoolMemoryError(CyberImageError):
     """The model is larger than the pool's memory."""
 
 
-class NoRoomError(CyberImageError):
-    """There is not enough GPU memory for the model's weights."""
-
-
-class Movable(Protocol):
-    """A model whose weights can be moved; each method is called on a thread, one at a time in a pool."""
-
-    def load(self) -> int:
-        """Read the weights into main memory; returns their bytes.
-
-        Raises:
-            Exception: They cannot be read; the model is not tried again.
-        """
-
-    def bring_in(self) -> None:
-        """Copy the weights to the device.
-
-        Raises:
-            NoRoomError: They do not fit beside the others there; they are where they were.
-            Exception: They cannot be; the model is not tried again.
-        """
-
-    def park(self) -> None:
-        """Take the weights from the device; they stay in main memory."""
-
-    def drop(self) -> None:
-        """Take the weights out of main memory too."""
-
-    def give_up(self, reason: str) -> None:
-        """Free all memory, and be unavailable from now on."""
-
-
 @dataclass(frozen=True)
-class Moved:
+class Moved(Move):
     """A move that was made, or could not be.
 
     Attributes:
-        kind: What was done.
-        model_id: To which model.
         seconds: How long it took.
         failure: Why it could not be done; empty if it could.
     """
 
-    kind: MoveKind
-    model_id: str
     seconds: float
     failure: str = ""
 
@@ -83,7 +50,7 @@ class ModelPool:
     def __init__(
         self,
         name: str,
-        models: Mapping[str, Movable],
+        models: Mapping[str, ParkedModel],
         residency: Residency,
         on_moved: Callable[[Moved], None] = lambda moved: None,
         around: Callable[[Move], AbstractAsyncContextManager[None]] = lambda move: nullcontext(),

@@ -12,6 +12,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from deployments.errors import CyberImageError
+
+
+class NoRoomError(CyberImageError):
+    """There is not enough GPU memory for the model's weights."""
+
 
 class Place(StrEnum):
     """Where the weights of a model are."""
