@@ -36,7 +36,7 @@ from deployments.pipelines.exceptions import EngineStoppedError, GenerationCance
 from deployments.pipelines.loading import execution_device
 
 EXACT_ROWS = 8
-CACHED_ENCODINGS_BYTES = 256 << 20
+_CACHED_ENCODINGS_BYTES = 256 << 20
 
 
 class Engine:
@@ -48,7 +48,6 @@ class Engine:
         name: Of the thread.
         costs: Measured seconds of forwards on this device; left out, they are measured again.
         exact_rows: Rows of the denoising forwards that decide about a deterministic image's bytes.
-        cached_encodings_bytes: Most bytes of the cache of encoded prompts; 0 for no cache.
         has_step_cache: Whether images may skip most of the denoiser in steps that change little.
 
     Raises:
@@ -63,7 +62,6 @@ class Engine:
         name: str = "engine",
         costs: ForwardCosts | None = None,
         exact_rows: int = EXACT_ROWS,
-        cached_encodings_bytes: int = CACHED_ENCODINGS_BYTES,
         has_step_cache: bool = False,
     ) -> None:
         self.statistics = EngineStatistics()
@@ -72,7 +70,7 @@ class Engine:
         self._step_caches = StepCaches(pipeline.components if has_step_cache else {})
         groups = CheckedGroups(self._step_caches)
         self._policy = Policy(self._costs, groups, max_batch, exact_rows)
-        encodings = EncodingCache(cached_encodings_bytes)
+        encodings = EncodingCache(_CACHED_ENCODINGS_BYTES)
         self._loras = LoraSets(pipeline.components)
         device = execution_device(pipeline)
         if device.type == "cpu":

@@ -108,9 +108,7 @@ def _encode_samples(autoencoder: Any) -> tuple[torch.Tensor, torch.Tensor]:
     pictures = torch.cat([smooth, plain])
     encoded = autoencoder.encode(pictures.to(autoencoder.device, autoencoder.dtype), return_dict=False)[0].mode()
     latents = (encoded.float().cpu() - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
-    return _places(latents), _places(
-        torch.nn.functional.adaptive_avg_pool2d(pictures, (latents.shape[2], latents.shape[3]))
-    )
+    return _places(latents), _places(_shrink(pictures, latents))
 
 
 def _shrink(pictures: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
