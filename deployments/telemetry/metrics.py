@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 _JOB_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
 _WRITE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -32,12 +32,11 @@ class Metric:
     description: str
     labels: tuple[str, ...] = ()
 
-    suffixes: ClassVar[tuple[str, ...]] = ("",)
+    @cached_property
+    def _of_ray(self) -> Any:
+        from ray.util import metrics  # noqa: PLC0415
 
-    @property
-    def exposed_names(self) -> tuple[str, ...]:
-        """Its names at the Prometheus endpoint."""
-        return tuple(f"ray_{self.name}{suffix}" for suffix in self.suffixes)
+        return getattr(metrics, type(self).__name__)(self.name, self.description, tag_keys=self.labels)
 
     def _checked(self, labels: dict[str, str]) -> dict[str, str] | None:
         """The labels; None where there is nobody to tell.
@@ -53,14 +52,6 @@ class Metric:
 class Counter(Metric):
     """A number that only rises."""
 
-    suffixes = ("_total",)
-
-    @cached_property
-    def _of_ray(self) -> Any:
-        from ray.util import metrics  # noqa: PLC0415
-
-        return metrics.Counter(self.name, self.description, self.labels)
-
     def add(self, amount: float = 1.0, **labels: str) -> None:
         """Increase the counter; adding nothing has no effect."""
         tags = self._checked(labels)
@@ -70,12 +61,6 @@ class Counter(Metric):
 
 class Gauge(Metric):
     """A number that rises and falls. Ray forgets it unless it is set again from time to time."""
-
-    @cached_property
-    def _of_ray(self) -> Any:
-        from ray.util import metrics  # noqa: PLC0415
-
-        return metrics.Gauge(self.name, self.description, self.labels)
 
     def set(self, value: float, **labels: str) -> None:
         """Set the current value."""
@@ -95,8 +80,6 @@ class Histogram(Metric):
     """
 
     boundaries: tuple[float, ...] = ()
-
-    suffixes: ClassVar[tuple[str, ...]] = ("_bucket", "_count", "_sum")
 
     @cached_property
     def _of_ray(self) -> Any:
@@ -182,8 +165,3 @@ def is_recording() -> bool:
     """Whether a cluster records metrics."""
     ray = sys.modules.get("ray")  # a process that never imported it is in no cluster
     return ray is not None and bool(ray.is_initialized())
-
-
-def all_metrics() -> list[Metric]:
-    """Every metric of the service."""
-    return [value for value in globals().values() if isinstance(value, Metric)]

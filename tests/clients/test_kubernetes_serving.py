@@ -21,6 +21,7 @@ from ray._common.test_utils import wait_for_condition
 
 from deployments.telemetry import metrics
 from tests.support.manifests import PROJECT, ray_groups, serve_config
+from tests.support.metric_names import all_metrics, exposed_names
 from tests.support.ports import free_port
 from tests.support.postgresql import PostgresqlServer
 from tests.support.s3_server import S3Server
@@ -135,7 +136,7 @@ def test_one_gpu_overlay_starts_a_model_when_it_is_asked_for_and_every_metric_ca
             draw(client, "sana-sprint")
             assert client.post("/api/generate", json={"model_id": "none", "prompt": "a"}).status_code == 400
 
-        wanted = {name for metric in metrics.all_metrics() for name in metric.exposed_names if metric not in NOT_SEEN}
+        wanted = {name for metric in all_metrics() for name in exposed_names(metric) if metric not in NOT_SEEN}
         missing = set(wanted)
 
         def all_there() -> bool:
