@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,24 +11,11 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from deployments.catalog.catalog import Catalog
 from deployments.catalog.entry import ModelEntry
-from deployments.pipelines.prompt_length import CLIP_TOKENS, TOKENIZERS, tokens_read
+from deployments.pipelines.prompt_length import CLIP_TOKENS, TOKENIZERS, PromptLength, tokens_read
 
 _CLIP_MARKS = 2  # around each prompt
 # As transformers has it, in CLIPTokenizer.
 _CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-
-
-@dataclass(frozen=True)
-class PromptLength:
-    """How long a prompt is to a model.
-
-    Attributes:
-        tokens: With the tokenizer's marks around them; None where no tokenizer is at hand.
-        limit: How many of them are read; None where there is no limit, or none is known.
-    """
-
-    tokens: int | None = None
-    limit: int | None = None
 
 
 class PromptTokens:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the front counts tokens without diffusers
     from diffusers import DiffusionPipeline
@@ -17,16 +17,16 @@ CLIP_TOKENS = 77
 
 
 @dataclass(frozen=True)
-class Truncation:
-    """A prompt that is longer than the text encoders read.
+class PromptLength:
+    """How long a prompt is to a model.
 
     Attributes:
-        tokens: Of the prompt, with the tokenizer's marks around it.
-        limit: How many of them are read.
+        tokens: With the tokenizer's marks around them; None where no tokenizer is at hand.
+        limit: How many of them are read; None where there is no limit, or none is known.
     """
 
-    tokens: int
-    limit: int
+    tokens: int | None = None
+    limit: int | None = None
 
 
 class PromptLimit:
@@ -46,8 +46,8 @@ class PromptLimit:
         parameter = inspect.signature(type(pipeline).__call__).parameters.get("max_sequence_length")
         self._default = parameter.default if parameter and isinstance(parameter.default, int) else None
 
-    def check(self, prompt: str, max_sequence_length: int | None = None) -> Truncation | None:
-        """What the pipeline cuts off a prompt; None where it reads it to its end.
+    def check(self, prompt: str, max_sequence_length: int | None = None) -> PromptLength | None:
+        """The length of a prompt of which the pipeline cuts something off; None where it reads it to its end.
 
         Args:
             prompt: Any text.
@@ -55,15 +55,12 @@ class PromptLimit:
         """
         truncations = []
         for tokenizer in self._tokenizers:
-            limit = self._limit_of(tokenizer, max_sequence_length)
+            limit = tokens_read(int(tokenizer.model_max_length), max_sequence_length or self._default)
             tokens = len(tokenizer(prompt, truncation=False, verbose=False)["input_ids"])
             if tokens <= limit:
                 return None
-            truncations.append(Truncation(tokens, limit))
-        return max(truncations, key=lambda each: each.limit, default=None)
-
-    def _limit_of(self, tokenizer: Any, max_sequence_length: int | None) -> int:
-        return tokens_read(int(tokenizer.model_max_length), max_sequence_length or self._default)
+            truncations.append(PromptLength(tokens, limit))
+        return max(truncations, key=lambda each: each.limit or 0, default=None)
 
 
 def tokens_read(model_max_length: int, max_sequence_length: int | None) -> int:

@@ -9,7 +9,8 @@ from transformers import CLIPTokenizer
 
 from deployments.catalog.catalog import Catalog
 from deployments.catalog.entry import ModelEntry
-from deployments.model.prompt_tokens import PromptLength, PromptTokens
+from deployments.model.prompt_tokens import PromptTokens
+from deployments.pipelines.prompt_length import PromptLength
 from tests.support.api_service import CPU_CATALOG, PROJECT
 
 TOKENIZER = PROJECT / "models" / "shapes" / "tokenizer"

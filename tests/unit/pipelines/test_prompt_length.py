@@ -3,7 +3,7 @@
 import diffusers
 import pytest
 
-from deployments.pipelines.prompt_length import PromptLimit, Truncation
+from deployments.pipelines.prompt_length import PromptLength, PromptLimit
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
 from tests.support.tiny_pipelines.text import tiny_tokenizer
 
@@ -27,18 +27,18 @@ def test_a_prompt_that_is_too_long_is_told_with_its_length():
     most = pipeline.tokenizer.model_max_length
     limit = PromptLimit(pipeline)
     assert limit.check("red " * (most - MARKS)) is None
-    assert limit.check("red " * (most - MARKS + 1)) == Truncation(tokens=most + 1, limit=most)
+    assert limit.check("red " * (most - MARKS + 1)) == PromptLength(tokens=most + 1, limit=most)
 
 
 def test_the_encoder_that_reads_most_counts(flux):
     limit = PromptLimit(flux)
     assert limit.check("x" * (512 - MARKS)) is None
-    assert limit.check("x" * 600) == Truncation(tokens=602, limit=512)
+    assert limit.check("x" * 600) == PromptLength(tokens=602, limit=512)
 
 
 def test_what_the_request_says_counts(flux):
     limit = PromptLimit(flux)
-    assert limit.check("x" * 300, max_sequence_length=256) == Truncation(tokens=302, limit=256)
+    assert limit.check("x" * 300, max_sequence_length=256) == PromptLength(tokens=302, limit=256)
     assert limit.check("x" * 300, max_sequence_length=400) is None
 
 
