@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,6 @@ from deployments.storage.image_names import image_id, image_key
 from deployments.storage.metadata.image_file import encode_image
 from deployments.storage.thumbnails import THUMBNAIL_SIZES, encode_thumbnail, write_thumbnails
 from deployments.telemetry.metrics import IMAGE_WRITE_SECONDS
-
-
-@dataclass(frozen=True)
-class _Files:
-    image: bytes
-    thumbnails: dict[int, bytes]
 
 
 async def save_image(
@@ -43,27 +36,28 @@ async def save_image(
         StorageError: The image could not be written.
     """
     settings = claim.request.settings
-    files = await asyncio.to_thread(_encode, picture, metadata, settings)
+    content, thumbnails = await asyncio.to_thread(_encode, picture, metadata, settings)
     image_format, identity = FORMATS[settings.output_format], image_id(claim.job_id, index)
     key = image_key(identity, claim.created_at.date(), image_format.extension)
     with IMAGE_WRITE_SECONDS.timing(model=claim.request.model_id):
-        await storage.write(key, files.image)
-        await write_thumbnails(storage, key, files.thumbnails)
+        await storage.write(key, content)
+        await write_thumbnails(storage, key, thumbnails)
     return NewImage(
         id=identity,
         index=index,
         key=key,
         media_type=image_format.media_type,
-        byte_count=len(files.image),
-        sha256=hashlib.sha256(files.image).hexdigest(),
+        byte_count=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
         metadata=dict(metadata),
     )
 
 
-def _encode(values: np.ndarray[Any, Any], metadata: Mapping[str, Any], settings: GenerationSettings) -> _Files:
+def _encode(
+    values: np.ndarray[Any, Any], metadata: Mapping[str, Any], settings: GenerationSettings
+) -> tuple[bytes, dict[int, bytes]]:
+    """The image file, and the thumbnails by size."""
     picture = Picture.fromarray(np.rint(values * 255).astype(np.uint8))
     embedded = metadata if settings.metadata else None
-    return _Files(
-        encode_image(picture, embedded, FORMATS[settings.output_format], settings.quality),
-        {size: encode_thumbnail(picture, size) for size in THUMBNAIL_SIZES},
-    )
+    content = encode_image(picture, embedded, FORMATS[settings.output_format], settings.quality)
+    return content, {size: encode_thumbnail(picture, size) for size in THUMBNAIL_SIZES}
