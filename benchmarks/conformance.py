@@ -33,8 +33,8 @@ from transformers.utils import logging as transformers_logging
 from benchmarks.conformance_cases import COMPONENTS, SIZES, three_requests
 from deployments.engine.costs import ForwardCosts
 from deployments.engine.engine import Engine
-from deployments.engine.generation import draw_image
 from deployments.engine.request import ImageRequest
+from tests.support.drawing import draw_image
 from tests.support.tiny_pipelines import tiny_pipeline
 
 TOLERANCE = 1e-3

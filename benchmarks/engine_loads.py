@@ -14,9 +14,9 @@ import torch
 from diffusers import DiffusionPipeline
 
 from deployments.engine.engine import Engine
-from deployments.engine.generation import draw_image
 from deployments.engine.request import ImageRequest
 from deployments.parameters import GenerationSettings
+from tests.support.drawing import draw_image
 
 PROMPTS = (
     "a large red circle on a blue background",

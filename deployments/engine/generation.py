@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from PIL.Image import Image
 from deployments.engine.grouping import Call
 from deployments.engine.latent_colours import LatentColours
 from deployments.engine.request import ImageRequest
-from deployments.engine.shells import StepWatcher, call_arguments, changes_modules, shell_for
+from deployments.engine.shells import call_arguments, changes_modules, shell_for
 from deployments.engine.step_cache import DenoiserPasses
 from deployments.pipelines.exceptions import EngineError, EngineStoppedError, GenerationCancelledError
 
@@ -127,7 +127,8 @@ class _GenerationGreenlet(greenlet):
         try:
             shell = shell_for(self._pipeline, self.generation.request)
             self.generation.pauses = not changes_modules(shell)
-            image = _draw(shell, self.generation.request, partial(self._note_step, shell))
+            arguments = call_arguments(shell, self.generation.request, partial(self._note_step, shell))
+            image = first_picture(shell(**arguments))
             if self._colours is not None and self._latents is not None:
                 self._colours.learn(shell, self._latents, image)
         except GreenletExit:
@@ -156,33 +157,11 @@ def current_generation() -> Generation | None:
     return running.generation if isinstance(running, _GenerationGreenlet) else None
 
 
-def draw_image(
-    pipeline: DiffusionPipeline, request: ImageRequest, on_step: Callable[[int], None] | None = None
-) -> Picture:
-    """Run one stock pipeline call in a shell of its own, with the LoRAs that are active.
+def first_picture(output: Any) -> Picture:
+    """The first sample of a pipeline's output, which its first field holds.
 
-    Args:
-        pipeline: Its modules are shared; its schedulers are copied.
-        request: What to draw.
-        on_step: Called with the number of steps done, instead of the request's own watcher.
-
-    Returns:
-        The picture, of shape (height, width, 3), with values in 0..1. Pipelines for other things return other shapes: a
-        video is of shape (frames, height, width, 3).
-
-    Raises:
-        UnsuitableRequestError: If the model's family cannot do what is asked.
+    Of shape (height, width, 3), with values in 0..1; a video is of shape (frames, height, width, 3).
     """
-    watch = on_step or request.on_step
-    return _draw(shell_for(pipeline, request), request, lambda step, _: watch(step))
-
-
-def _draw(shell: DiffusionPipeline, request: ImageRequest, on_step: StepWatcher) -> Picture:
-    return _first_picture(shell(**call_arguments(shell, request, on_step)))
-
-
-def _first_picture(output: Any) -> Picture:
-    """The first sample of a pipeline's output, which its first field holds."""
     (samples, *_) = output.values() if isinstance(output, Mapping) else output
     sample = samples[0]
     if isinstance(sample, Image):

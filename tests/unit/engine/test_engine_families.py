@@ -10,9 +10,10 @@ from diffusers import DiffusionPipeline
 
 from deployments.engine.costs import ForwardCosts
 from deployments.engine.engine import Engine
-from deployments.engine.generation import Generation, draw_image
+from deployments.engine.generation import Generation
 from deployments.engine.request import ImageRequest
 from deployments.engine.statistics import EngineStatistics
+from tests.support.drawing import draw_image
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines.families import FAMILIES, Family
 

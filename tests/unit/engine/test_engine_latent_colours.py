@@ -6,10 +6,10 @@ import torch
 
 from deployments.catalog.entry import ModelEntry
 from deployments.engine.engine import Engine
-from deployments.engine.generation import draw_image
 from deployments.engine.latent_colours import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.pipelines.loading import load_pipeline
+from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_stable_diffusion

@@ -12,12 +12,12 @@ from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading, Lora
 from deployments.catalog.tasks import ControlNet
 from deployments.engine.engine import Engine
-from deployments.engine.generation import draw_image
 from deployments.engine.lora_sets import LoraSets, lora_set
 from deployments.engine.request import ImageRequest
 from deployments.parameters import LoraChoice
 from deployments.pipelines.exceptions import UnsuitableRequestError
 from deployments.pipelines.loading import load_pipeline
+from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_controlnet, save_folder, save_lora

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from deployments.engine.engine import Engine
-from deployments.engine.generation import Generation, draw_image
+from deployments.engine.generation import Generation
 from deployments.engine.request import ImageRequest
 from deployments.pipelines.exceptions import EngineStoppedError, GenerationCancelledError
+from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_stable_diffusion

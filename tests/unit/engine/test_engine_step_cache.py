@@ -9,10 +9,10 @@ import torch
 from diffusers import FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
 
 from deployments.engine.engine import Engine
-from deployments.engine.generation import draw_image
 from deployments.engine.request import ImageRequest
 from deployments.engine.step_cache import CachedPass, Passenger, StepCache
 from deployments.pipelines.exceptions import ModelLoadError
+from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_stable_diffusion

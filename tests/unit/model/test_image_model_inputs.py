@@ -12,11 +12,11 @@ import PIL.Image
 import pytest
 
 from deployments.catalog.catalog import Catalog, load_catalog
-from deployments.engine.generation import draw_image
 from deployments.jobs.records.jobs import Image, Job, JobState
 from deployments.model.image_model import ImageModel
 from deployments.model.loading import load_model
 from tests.support.api_service import ApiService, api_service
+from tests.support.drawing import draw_image
 from tests.support.image_models import image_model
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_controlnet, save_folder, save_lora

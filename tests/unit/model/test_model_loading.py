@@ -11,10 +11,10 @@ from PIL import Image
 from deployments.catalog.catalog import load_catalog
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.tasks import FAMILIES
-from deployments.engine.generation import draw_image
 from deployments.model.loading import controlnet_weights_of, load_model, lora_weights_of, weights_of
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.tasks import can_do, families
+from tests.support.drawing import draw_image
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_controlnet, save_folder, save_lora, save_single_file
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion

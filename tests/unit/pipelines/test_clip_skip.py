@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.tasks import FAMILIES, max_clip_skip_of
 from deployments.engine.engine import Engine
-from deployments.engine.generation import draw_image
-from deployments.pipelines.loading import PipelineSource, load_pipeline
+from deployments.pipelines.loading import load_pipeline
 from deployments.pipelines.long_prompts import encode_long_prompts
+from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline
@@ -43,7 +43,7 @@ def folder(request, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def pipeline(folder) -> DiffusionPipeline:
-    return load_pipeline(PipelineSource(str(folder), is_local=True), "cpu")
+    return load_pipeline(ModelEntry(repo=str(folder), source="local"), "cpu")
 
 
 def encoded(pipeline: DiffusionPipeline, clip_skip: int | None, negative: str | None = "green") -> list[torch.Tensor]:

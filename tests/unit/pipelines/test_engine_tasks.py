@@ -8,7 +8,6 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from deployments.engine.engine import Engine
-from deployments.engine.generation import draw_image
 from deployments.engine.request import ImageRequest
 from deployments.engine.shells import shell_for
 from deployments.pipelines.exceptions import (
@@ -18,6 +17,7 @@ from deployments.pipelines.exceptions import (
     UnknownTaskError,
     UnsuitableRequestError,
 )
+from tests.support.drawing import draw_image
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline
 from tests.unit.engine.test_engine_families import WAIT, assert_company_changes_nothing

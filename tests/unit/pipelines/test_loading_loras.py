@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading, Lora
 from deployments.engine.engine import Engine
-from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.lora import add_loras
 from deployments.pipelines.tuning import tune_pipeline
+from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_lora

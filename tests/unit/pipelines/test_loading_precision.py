@@ -5,9 +5,9 @@ import numpy as np
 import torch
 
 from deployments.engine.engine import Engine
-from deployments.engine.generation import draw_image
 from deployments.engine.request import ImageRequest
 from deployments.pipelines.precision import keep_autoencoder_precise
+from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_stable_diffusion

@@ -13,10 +13,10 @@ from diffusers import BitsAndBytesConfig
 
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading, Quantization
-from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.loading import load_pipeline
 from deployments.pipelines.quantization import quantization_arguments
+from tests.support.drawing import draw_image
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_folder
 from tests.support.tiny_pipelines import tiny_stable_diffusion

@@ -9,9 +9,9 @@ import torch
 
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading
-from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.loading import load_pipeline, weights_fingerprint
+from tests.support.drawing import draw_image
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_folder, save_single_file
 from tests.support.tiny_pipelines import tiny_stable_diffusion

@@ -10,10 +10,10 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading, SchedulerChoice
 from deployments.engine.engine import Engine
-from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.offload import offload_groups, offload_modules
 from deployments.pipelines.tuning import choose_attention, tune_pipeline
+from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion

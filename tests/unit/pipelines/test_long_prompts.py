@@ -7,10 +7,10 @@ import torch
 
 from deployments.catalog.entry import ModelEntry
 from deployments.engine.engine import Engine
-from deployments.engine.generation import draw_image
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.long_prompts import encode_long_prompts
 from deployments.pipelines.tuning import tune_pipeline
+from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
