@@ -12,13 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from deployments.catalog.limits import GuidanceLimits, SizeLimits, StepCacheLimits, StepLimits
-from deployments.catalog.loading import (
-    HUB_ID,
-    Loading,
-    Lora,
-    WeightsPart,
-    pickle_problem,
-)
+from deployments.catalog.loading import HUB_ID, Loading, Lora, WeightsPart, pickle_problem
 from deployments.catalog.names import ClassName, LoraName, PoolName
 from deployments.catalog.part import Problem
 from deployments.catalog.replicas import Replicas

@@ -71,11 +71,7 @@ def _weights_name(source: str, location: str, revision: str | None) -> str:
 
 
 def _check_tasks(entry: ModelEntry, loaded: type[DiffusionPipeline]) -> None:
-    """Check that a model's family can do the tasks that the catalog promises.
-
-    Raises:
-        ModelLoadError: It cannot.
-    """
+    """Check that a model's family can do the tasks that the catalog promises."""
     for name, tasks, with_controlnet in (
         ("tasks", entry.tasks or (), False),
         ("controlnet.tasks", entry.control_tasks, True),
