@@ -63,3 +63,12 @@ def opened(content: bytes) -> PIL.Image.Image:
     image = PIL.Image.open(io.BytesIO(content))
     image.load()
     return image
+
+
+def openai_error(response: httpx.Response, status: int) -> dict[str, Any]:
+    """The error of an answer in OpenAI's form, which is checked."""
+    assert response.status_code == status, response.text
+    assert list(response.json()) == ["error"]
+    error = response.json()["error"]
+    assert list(error) == ["message", "type", "param", "code"]
+    return error

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.api_service import PROMPT, WIDE_CATALOG, api_service, sentence
+from tests.support.api_service import PROMPT, api_service, sentence
 
 GOOD = {"model_id": "shapes", "prompt": PROMPT}
 JSON = {"Content-Type": "application/json"}
@@ -19,12 +19,6 @@ async def service(tmp_path):
         database.unlink()  # the tracker would make it anew
         yield service
     assert not database.exists(), "a refused request has come to the tracker"
-
-
-@pytest.fixture
-async def wide_service(tmp_path):
-    async with api_service(tmp_path, WIDE_CATALOG) as service:
-        yield service
 
 
 async def refusal(service, body) -> str:

@@ -14,12 +14,6 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 JOB = {"model_id": "shapes", "prompt": PROMPT}
 
 
-@pytest.fixture
-async def service(tmp_path):
-    async with api_service(tmp_path) as service:
-        yield service
-
-
 async def fail_one(service) -> str:
     job_id = await service.submit()
     claim = await service.start()

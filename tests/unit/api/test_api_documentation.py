@@ -20,7 +20,7 @@ from serve.api.errors import ErrorBody
 from serve.api.openai import bodies as openai
 from serve.application import build_api
 from serve.services.services import Services
-from tests.support.api_service import CPU_CATALOG, PROJECT, api_service
+from tests.support.api_service import CPU_CATALOG, PROJECT
 
 PAGE = (PROJECT / "docs" / "api.md").read_text(encoding="utf-8")
 DOCUMENT = build_api(Services(Settings(data_dir=Path("data")), CPU_CATALOG, None, None)).openapi()
@@ -100,12 +100,6 @@ def error_of(path: str) -> type[BaseModel]:
 
 def examples_of(media) -> list:
     return [media["example"]] if "example" in media else [one["value"] for one in media["examples"].values()]
-
-
-@pytest.fixture
-async def service(tmp_path):
-    async with api_service(tmp_path) as service:
-        yield service
 
 
 @EVERY_OPERATION

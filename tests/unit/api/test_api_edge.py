@@ -38,12 +38,6 @@ class Raising:
         return call
 
 
-@pytest.fixture
-async def service(tmp_path):
-    async with api_service(tmp_path) as service:
-        yield service
-
-
 async def ask(service, method, path):
     body = {"model_id": "shapes", "prompt": PROMPT} if method == "POST" else None
     return await service.http.request(method, path, json=body)

@@ -14,12 +14,6 @@ from tests.support.api_service import PROMPT, WIDE_CATALOG, api_service, sentenc
 from tests.unit.api.test_api_images import UNKNOWN
 
 
-@pytest.fixture
-async def service(tmp_path):
-    async with api_service(tmp_path) as service:
-        yield service
-
-
 async def gallery(service, query: str = "", **headers) -> dict:
     response = await service.http.get(f"/api/gallery{query}", headers=headers)
     assert response.status_code == 200, response.text

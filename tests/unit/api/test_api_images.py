@@ -13,12 +13,6 @@ ROUTES = pytest.mark.parametrize("route", ["/api/image", "/api/get_image"])
 
 
 @pytest.fixture
-async def service(tmp_path):
-    async with api_service(tmp_path) as service:
-        yield service
-
-
-@pytest.fixture
 async def image(service):
     image, _ = await service.make_image(settings={"seed": 7, "num_images": 2})
     return image

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from datetime import datetime
 
-import numpy as np
-import PIL.Image
 import pytest
 
-from deployments.jobs.records.jobs import JobPhase, JobState, ProgressReport
-from deployments.tracker.previews import Previews, encode_preview
-from deployments.tracker.remote import TrackerUnavailableError
+from deployments.jobs.records.jobs import JobPhase, JobState
 from serve.submission.settings import SettingsBody
-from tests.support.api_service import CPU_CATALOG, PROMPT, WIDE_CATALOG, api_service, sentence
+from tests.support.api_service import PROMPT, api_service, sentence
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 PROGRESS_KEYS = [
@@ -71,18 +66,6 @@ SETTINGS_KEYS = [
     "control_scale",
     "loras",
 ]
-
-
-@pytest.fixture
-async def service(tmp_path):
-    async with api_service(tmp_path) as service:
-        yield service
-
-
-@pytest.fixture
-async def wide_service(tmp_path):
-    async with api_service(tmp_path, WIDE_CATALOG) as service:
-        yield service
 
 
 async def status(service, job_id):
@@ -319,80 +302,6 @@ class TestUnknownIds:
         assert sentence(await service.http.get("/api/status/../../etc/passwd"), 404)
 
 
-class TestQueue:
-    KEYS = ("pending", "processing", "completed", "failed", "cancelled", "total", "queue_size", "paused")
-
-    async def test_counts(self, service):
-        for _ in range(3):
-            await service.submit()
-        await service.finish(await service.start())
-        answer = (await service.http.get("/api/queue")).json()
-
-        assert answer == dict(zip(self.KEYS, (2, 0, 1, 0, 0, 3, 2, []), strict=True))
-
-    async def test_detailed_adds_rates_and_models(self, service):
-        await service.submit()
-        await service.finish(await service.start())
-        answer = (await service.http.get("/api/queue?detailed=true")).json()
-
-        more = {"recent_24h", "avg_processing_time_seconds", "failure_rate", "images_per_minute", "models"}
-        assert set(answer) == {*self.KEYS, *more}
-        assert set(answer["models"]["shapes"]) == set(self.KEYS[:5])
-        assert (answer["recent_24h"], answer["failure_rate"]) == (1, 0.0)
-        assert answer["images_per_minute"] == {"shapes": 0.1}
-
-    async def test_detailed_of_an_empty_queue(self, service):
-        answer = (await service.http.get("/api/queue?detailed=true")).json()
-
-        assert (answer["total"], answer["avg_processing_time_seconds"], answer["models"]) == (0, 0.0, {})
-
-    async def test_detailed_is_true_or_false(self, service):
-        message = sentence(await service.http.get("/api/queue?detailed=maybe"), 400)
-
-        assert message == 'detailed: "maybe" is not true or false.'
-
-
-class TestModels:
-    async def test_each_model_has_what_a_client_needs(self, service):
-        answer = (await service.http.get("/api/models")).json()
-
-        assert list(answer) == ["models", "default"]
-        assert answer["default"] == "shapes"
-        public = CPU_CATALOG.get("shapes").public("shapes")
-        assert answer["models"] == {"shapes": public | {"state": "cold", "reason": "", "replicas": 0}}
-        assert {"id", "repo", "description", "source", "type", "step_config"} <= set(answer["models"]["shapes"])
-
-    async def test_a_model_that_could_not_be_loaded_says_why(self, wide_service):
-        fingerprint = WIDE_CATALOG.get("fast").fingerprint
-        await wide_service.tracker.announce_model("fast", fingerprint, "It is too large.", "first")
-        await wide_service.tracker.announce_model("large", WIDE_CATALOG.get("large").fingerprint, "", "second")
-        models = (await wide_service.http.get("/api/models")).json()["models"]
-
-        assert (models["fast"]["state"], models["fast"]["reason"]) == (
-            "unavailable",
-            "It is too large.",
-        )
-        assert (models["large"]["state"], models["large"]["reason"]) == ("ready", "")
-        assert (models["fast"]["replicas"], models["large"]["replicas"]) == (0, 1)
-
-    async def test_models_are_listed_while_the_tracker_is_down(self, tmp_path):
-        class Down:
-            async def model_conditions(self, _):
-                raise TrackerUnavailableError
-
-        async with api_service(tmp_path, tracker=Down()) as service:
-            response = await service.http.get("/api/models")
-
-        assert response.status_code == 200
-        assert response.json()["models"]["shapes"]["state"] == "unknown"
-
-    async def test_steps_are_a_range_or_a_number(self, wide_service):
-        models = (await wide_service.http.get("/api/models")).json()["models"]
-
-        assert models["fast"]["step_config"] == {"fixed_steps": 2}
-        assert set(models["large"]["step_config"]["steps"]) == {"min", "max", "default"}
-
-
 class TestIdempotencyKey:
     async def test_a_repeated_request_is_one_job(self, service):
         body = {"model_id": "shapes", "prompt": PROMPT}
@@ -411,49 +320,3 @@ class TestIdempotencyKey:
             answer = await service.http.post("/api/generate", json=body | other, headers=headers)
             assert "another request" in sentence(answer, 409)
         assert (await service.http.get("/api/queue")).json()["total"] == 1
-
-
-class TestPreview:
-    async def test_a_running_job_shows_what_it_is_becoming(self, service):
-        job_id = await service.submit()
-        claim = await service.start()
-        picture = encode_preview(np.full((8, 8, 3), (200, 30, 30), np.uint8))
-        report = ProgressReport(job_id=job_id, fence=claim.fence, phase=JobPhase.GENERATING, step=1, preview=picture)
-        await service.tracker.report([report])
-
-        path = (await service.http.get(f"/api/status/{job_id}")).json()["preview"]
-        response = await service.http.get(path)
-
-        assert path == f"/api/jobs/{job_id}/preview"
-        assert (response.status_code, response.content) == (200, picture)
-        assert response.headers["Content-Type"] == "image/webp"
-        assert response.headers["Cache-Control"] == "no-store"
-        pixels = np.asarray(PIL.Image.open(io.BytesIO(response.content)).convert("RGB"))
-        assert np.abs(pixels.astype(int) - (200, 30, 30)).max() < 20
-
-    async def test_the_report_of_a_stale_attempt_shows_nothing(self, service):
-        job_id = await service.submit()
-        claim = await service.start()
-        report = ProgressReport(
-            job_id=job_id, fence=claim.fence + 1, phase=JobPhase.GENERATING, step=1, preview=b"stale"
-        )
-        await service.tracker.report([report])
-
-        assert "no preview" in sentence(await service.http.get(f"/api/jobs/{job_id}/preview"), 404)
-
-    async def test_a_job_that_waits_has_none(self, service):
-        job_id = await service.submit()
-
-        assert "no preview" in sentence(await service.http.get(f"/api/jobs/{job_id}/preview"), 404)
-        assert (await service.http.get(f"/api/status/{job_id}")).json()["preview"] is None
-
-    async def test_an_unknown_job_is_404(self, service):
-        message = sentence(await service.http.get("/api/jobs/00000000-0000-4000-8000-000000000000/preview"), 404)
-
-        assert "preview" not in message
-
-    def test_only_the_newest_are_remembered(self):
-        previews = Previews(most=2)
-        for job_id in ("a", "b", "a", "c"):
-            previews.keep(job_id, job_id.encode())
-        assert (previews.get("a"), previews.get("b"), previews.get("c")) == (b"a", None, b"c")

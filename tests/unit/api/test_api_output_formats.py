@@ -10,15 +10,9 @@ import pytest
 from deployments.storage import formats
 from deployments.storage.formats import FORMATS, available_formats
 from deployments.storage.metadata.image_file import read_metadata
-from tests.support.api_service import PROMPT, api_service, sentence
+from tests.support.api_service import PROMPT, sentence
 
 BODY = {"model_id": "shapes", "prompt": PROMPT}
-
-
-@pytest.fixture
-async def service(tmp_path):
-    async with api_service(tmp_path) as service:
-        yield service
 
 
 @pytest.mark.parametrize("name", available_formats())

@@ -8,15 +8,9 @@ import PIL.Image
 import pytest
 
 from deployments.storage.thumbnails import thumbnail_key
-from tests.support.api_service import api_service, sentence
+from tests.support.api_service import sentence
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-
-
-@pytest.fixture
-async def service(tmp_path):
-    async with api_service(tmp_path) as service:
-        yield service
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.api_service import PROJECT, api_service
 from tests.support.dialects import drawn
-from tests.unit.api.test_api_protection import APP, routes_of
+from tests.support.protected_service import every_route
 
 PAGE = (PROJECT / "docs" / "api.md").read_text(encoding="utf-8")
 BODIES = re.findall(r"http://127\.0\.0\.1:8000(/\S*)[^`]*?--json '(\{.*?\})'\n", PAGE, re.DOTALL)
@@ -19,7 +19,7 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 
 def test_every_route_is_on_the_page():
-    paths = {route.path for route in routes_of(APP.routes) if not route.path.startswith("/docs/")}
+    paths = {route.path for route in every_route() if not route.path.startswith("/docs/")}
 
     assert "/mcp" in paths
     assert [path for path in sorted(paths) if path not in PAGE] == []

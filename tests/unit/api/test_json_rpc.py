@@ -15,12 +15,6 @@ from tests.support.api_service import PROMPT, api_service, sentence
 METHOD = "context.image_generation."
 
 
-@pytest.fixture
-async def service(tmp_path):
-    async with api_service(tmp_path) as service:
-        yield service
-
-
 async def call(service, method, headers=None, **params):
     body = {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}
     response = await service.http.post("/api/mcp", json=body, headers=headers)

@@ -20,12 +20,6 @@ MODERN = "2026-07-28"
 TOOLS = ["generate_image", "get_job", "cancel_job", "list_models", "search_gallery"]
 
 
-@pytest.fixture
-async def service(tmp_path):
-    async with api_service(tmp_path) as service:
-        yield service
-
-
 def messages_in(response):
     """The messages of an answer, whether it is JSON or a stream of events."""
     assert response.status_code == 200, response.text

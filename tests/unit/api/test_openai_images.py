@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import base64
-import io
 
-import PIL.Image
 import pytest
 
 from deployments.jobs.records.api_keys import NewKey, Scope, hash_of, make_key
 from deployments.jobs.records.jobs import JobPhase, JobState, ProgressReport
 from deployments.tracker.previews import encode_preview
 from tests.support.api_service import PICTURE, api_service
-from tests.support.dialects import asked, cancellation, drawn, next_claim, opened, picture
+from tests.support.dialects import asked, cancellation, drawn, next_claim, openai_error, opened
 from tests.support.event_stream import open_stream
 
 pytestmark = pytest.mark.timeout(60)
 
-URL, EDITS = "/v1/images/generations", "/v1/images/edits"
+URL = "/v1/images/generations"
 PROMPT = "a red circle"
 BODY = {"prompt": PROMPT}
 
@@ -30,20 +28,11 @@ async def service(tmp_path):
         yield it
 
 
-def error_of(response, status):
-    """The error of an answer, whose form is checked."""
-    assert response.status_code == status, response.text
-    assert list(response.json()) == ["error"]
-    error = response.json()["error"]
-    assert list(error) == ["message", "type", "param", "code"]
-    return error
-
-
 async def refused(service, status=400, **body):
     response = await service.http.post(URL, json=BODY | body)
     assert (await service.tracker.counts.by_state()).total == 0
     assert "x-should-retry" not in response.headers
-    return error_of(response, status)
+    return openai_error(response, status)
 
 
 class TestModels:
@@ -57,7 +46,7 @@ class TestModels:
 
     async def test_that_there_are_not_are_404(self, service):
         for name in ("nothing", "gone"):
-            error = error_of(await service.http.get(f"/v1/models/{name}"), 404)
+            error = openai_error(await service.http.get(f"/v1/models/{name}"), 404)
             assert (error["code"], error["param"]) == ("model_not_found", "model")
         assert (await refused(service, 404, model="nothing"))["code"] == "model_not_found"
 
@@ -149,7 +138,7 @@ class TestGenerations:
 
         assert again.json() == first.json()
         assert again.headers["X-Job-ID"] == first.headers["X-Job-ID"]
-        assert error_of(other, 409)
+        assert openai_error(other, 409)
         assert other.headers["x-should-retry"] == "false"
 
     async def test_png_takes_the_compression_that_clients_send_by_default(self, service):
@@ -195,7 +184,7 @@ class TestErrors:
             claim = await next_claim(service)
             await service.tracker.fail(claim.job_id, claim.fence, "The model broke.", retryable=False)
             failed = await waiting
-        assert error_of(failed, 500) == {
+        assert openai_error(failed, 500) == {
             "message": "The model broke.",
             "type": "server_error",
             "param": None,
@@ -209,14 +198,14 @@ class TestErrors:
             await service.tracker.jobs.cancel(claim.job_id)
             await service.tracker.confirm_cancel(claim.job_id, claim.fence)
             cancelled = await waiting
-        assert error_of(cancelled, 409)["code"] == "job_cancelled"
+        assert openai_error(cancelled, 409)["code"] == "job_cancelled"
         assert cancelled.headers["x-should-retry"] == "false"
 
     async def test_of_a_full_queue_says_when_to_come_back(self, tmp_path):
         async with api_service(tmp_path, queue_limit=1) as service:
             await service.submit()
             full = await service.http.post(URL, json=BODY)
-        assert error_of(full, 503)["code"] == "queue_full"
+        assert openai_error(full, 503)["code"] == "queue_full"
         assert int(full.headers["Retry-After"]) > 0
         assert "x-should-retry" not in full.headers
 
@@ -224,16 +213,16 @@ class TestErrors:
         async with api_service(tmp_path, answer_seconds=1.0) as service:
             await service.tracker.counts.by_state()  # the database is open: the job is queued within the time
             late = await service.http.post(URL, json=BODY)
-            assert error_of(late, 504)["code"] == "no_answer_in_time"
+            assert openai_error(late, 504)["code"] == "no_answer_in_time"
             assert late.headers["x-should-retry"] == "false"
             assert (await service.job(late.headers["X-Job-ID"])).state is JobState.PENDING
 
     async def test_of_what_is_not_there_and_not_json(self, service):
-        assert error_of(await service.http.get("/v1/nothing"), 404)["code"] == "not_found"
-        assert error_of(await service.http.get(URL), 405)["type"] == "invalid_request_error"
+        assert openai_error(await service.http.get("/v1/nothing"), 404)["code"] == "not_found"
+        assert openai_error(await service.http.get(URL), 405)["type"] == "invalid_request_error"
         headers = {"Content-Type": "application/json"}
-        assert error_of(await service.http.post(URL, content=b"{", headers=headers), 400)["param"] == "body"
-        assert error_of(await service.http.post(URL, content=b"0" * 2**21, headers=headers), 413)
+        assert openai_error(await service.http.post(URL, content=b"{", headers=headers), 400)["param"] == "body"
+        assert openai_error(await service.http.post(URL, content=b"0" * 2**21, headers=headers), 413)
 
 
 class TestKeys:
@@ -248,12 +237,14 @@ class TestKeys:
         return {"Authorization": f"Bearer {key}"}
 
     async def test_are_asked_for_in_this_form(self, protected):
-        missing = error_of(await protected.http.post(URL, json=BODY), 401)
+        missing = openai_error(await protected.http.post(URL, json=BODY), 401)
         assert (missing["type"], missing["code"]) == ("authentication_error", "missing_api_key")
-        wrong = error_of(await protected.http.get("/v1/models", headers={"Authorization": "Bearer sk-1"}), 401)
+        wrong = openai_error(await protected.http.get("/v1/models", headers={"Authorization": "Bearer sk-1"}), 401)
         assert wrong["code"] == "invalid_api_key"
         reader = await self.key(protected, Scope.READ)
-        assert error_of(await protected.http.post(URL, json=BODY, headers=reader), 403)["type"] == "permission_error"
+        assert (
+            openai_error(await protected.http.post(URL, json=BODY, headers=reader), 403)["type"] == "permission_error"
+        )
 
     async def test_an_url_opens_without_one(self, protected):
         ann = await self.key(protected, Scope.GENERATE)
@@ -337,76 +328,3 @@ class TestStreaming:
 
     async def test_a_bad_request_is_answered_with_its_status(self, service):
         assert (await refused(service, stream=True, n=99))["param"] == "n"
-
-
-class TestEdits:
-    async def edit(self, service, files, **fields):
-        return await service.http.post(EDITS, files=files, data={"prompt": PROMPT} | fields)
-
-    def mask(self):
-        """Transparent on the left."""
-        mask = PIL.Image.new("RGBA", (64, 64), (0, 0, 0, 255))
-        mask.paste((0, 0, 0, 0), (0, 0, 32, 64))
-        file = io.BytesIO()
-        mask.save(file, "PNG")
-        return file.getvalue()
-
-    @pytest.mark.parametrize("name", ["image", "image[]"])
-    async def test_start_from_a_picture(self, service, name):
-        request = self.edit(service, {name: ("a.jpg", picture(colour="blue", kind="JPEG"))}, n="2", strength="0.5")
-        response, claim = await drawn(service, request)
-
-        assert response.status_code == 200, response.text
-        assert len(response.json()["data"]) == 2
-        assert claim.request.settings.strength == 0.5
-        kept = await service.tracker.inputs.find(claim.request.settings.image)
-        assert (kept.client, kept.width) == ("10.1.2.3", 64)
-        assert claim.request.settings.mask is None
-
-    async def test_draw_anew_what_is_transparent_in_the_mask(self, service):
-        files = {"image": ("a.png", picture()), "mask": ("m.png", self.mask())}
-        _, claim = await drawn(service, self.edit(service, files))
-        kept = await service.tracker.inputs.find(claim.request.settings.mask)
-        mask = opened(await service.storage.read(kept.key)).convert("L")
-
-        assert (mask.getpixel((5, 5)), mask.getpixel((50, 5))) == (255, 0)
-        assert claim.request.settings.strength == 1.0
-
-    async def test_come_as_events_too(self, service):
-        async with asked(self.edit(service, {"image": ("a.png", picture())}, stream="true")) as waiting:
-            await service.finish(await next_claim(service))
-            response = await waiting
-        assert "event: image_edit.completed" in response.text
-
-    @pytest.mark.parametrize(
-        ("files", "fields", "status", "param"),
-        [
-            ({}, {}, 415, "Content-Type"),
-            ({"mask": picture()}, {}, 400, "image"),
-            ({"image": picture(), "image[]": picture()}, {}, 400, "image"),
-            ({"image": b"no picture"}, {}, 415, "image"),
-            ({"image": picture()[:60]}, {}, 400, "image"),
-            ({"image": picture(), "mask": picture()}, {}, 400, "mask"),
-            ({"image": picture(), "mask": picture(32, 32, (0, 0, 0, 0), mode="RGBA")}, {}, 400, "mask"),
-            ({"image": picture()}, {"strength": "2"}, 400, "strength"),
-            ({"image": picture()}, {"n": "many"}, 400, "n"),
-            ({"image": picture()}, {"mask": "none"}, 400, "mask"),
-            ({"image": picture()}, {"colour": "red"}, 400, "colour"),
-            ({"image": picture()}, {"model": "nothing"}, 404, "model"),
-        ],
-    )
-    async def test_that_cannot_be_are_refused(self, service, files, fields, status, param):
-        named = {name: ("a.png", content) for name, content in files.items()}
-        error = error_of(await self.edit(service, named, **fields), status)
-
-        assert error["param"] == param
-        assert error["message"].startswith(f"{param}: ")
-        assert (await service.tracker.counts.by_state()).total == 0
-
-    async def test_broken_forms_are_refused(self, service):
-        headers = {"Content-Type": "multipart/form-data; boundary=x"}
-        for content in (b"", b"--x\r\nbroken", b"--x\r\n\r\n--x--"):
-            assert error_of(await service.http.post(EDITS, content=content, headers=headers), 400)
-        assert error_of(
-            await service.http.post(EDITS, content=b"", headers={"Content-Type": "multipart/form-data"}), 400
-        )
