@@ -11,7 +11,7 @@ import pytest
 
 from serve.cli.client import Client, ServiceError
 from serve.cli.event_source import read_events
-from tests.unit.cli.test_client_service import Clock, connect, in_turn, status_answer
+from tests.support.client_answers import Clock, connect, in_turn, status_answer
 
 UNKNOWN = httpx.Response(404, json={"status": "error", "message": "There is no such job."})
 

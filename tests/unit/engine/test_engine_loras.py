@@ -17,11 +17,11 @@ from deployments.engine.request import ImageRequest
 from deployments.parameters import LoraChoice
 from deployments.pipelines.exceptions import UnsuitableRequestError
 from deployments.pipelines.loading import load_pipeline
+from tests.support.company import TOLERANCE, WAIT, draw_in_company
 from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_controlnet, save_folder, save_lora
-from tests.unit.engine.test_engine_families import TOLERANCE, WAIT, draw_in_company
 from tests.unit.pipelines.test_engine_tasks import left_half, picture
 
 

@@ -6,9 +6,9 @@ import diffusers
 import pytest
 
 import deployments.engine
+from tests.support.company import assert_company_changes_nothing
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline
-from tests.unit.engine.test_engine_families import assert_company_changes_nothing
 
 UNKNOWN = ["AuraFlowPipeline", "Lumina2Pipeline", "CogView4Pipeline", "OvisImagePipeline"]
 

@@ -19,11 +19,11 @@ from deployments.catalog.tasks import FAMILIES, max_clip_skip_of
 from deployments.engine.engine import Engine
 from deployments.pipelines.loading import load_pipeline
 from deployments.pipelines.long_prompts import encode_long_prompts
+from tests.support.company import assert_company_changes_nothing
 from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline
-from tests.unit.engine.test_engine_families import assert_company_changes_nothing
 
 WAIT = 120
 LAYERS = 4

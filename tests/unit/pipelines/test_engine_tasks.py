@@ -17,10 +17,10 @@ from deployments.pipelines.exceptions import (
     UnknownTaskError,
     UnsuitableRequestError,
 )
+from tests.support.company import WAIT, assert_company_changes_nothing
 from tests.support.drawing import draw_image
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline
-from tests.unit.engine.test_engine_families import WAIT, assert_company_changes_nothing
 
 SIDE = 16
 
