@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 from serve.launcher import prepare_environment
@@ -19,6 +20,11 @@ from tests.support.service import APP_NAME, Service
 
 LEASE_SECONDS = 5.0
 MEMORY_DISK, ENOUGH_BYTES = Path("/dev/shm"), 2 << 30
+
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -204,7 +204,5 @@ class LifeCycle(RuleBasedStateMachine):
 def test_any_order_of_calls(databases):
     run_state_machine_as_test(
         lambda: LifeCycle(databases.create()),
-        settings=settings(
-            max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=12, stateful_step_count=25, suppress_health_check=list(HealthCheck)),
     )

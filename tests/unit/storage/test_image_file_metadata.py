@@ -106,7 +106,7 @@ def test_unicode_prompt_is_read_by_automatic1111() -> None:
     assert (found["Steps"], found["Seed"], found["Size"]) == ("20", str(2**62), "48x32")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(), st.text())
 def test_any_text_at_all(prompt: str, negative: str) -> None:
     metadata = {"prompt": prompt, "negative_prompt": negative}

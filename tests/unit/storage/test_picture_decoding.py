@@ -114,7 +114,7 @@ def test_text_that_unpacks_to_gigabytes_is_not_unpacked():
 
 
 @given(st.sampled_from([PNG, JPEG, WEBP]), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @pytest.mark.filterwarnings("ignore")
 def test_no_damage_gets_past(content, data):
     broken = bytearray(content)
