@@ -17,8 +17,8 @@ from ray._common.test_utils import wait_for_condition
 
 from tests.chaos.aftermath import Aftermath, survey, wait_for_quiet
 from tests.chaos.load import ORDERS, Load, fetch, submit
-from tests.chaos.served import ServedCluster
-from tests.chaos.test_storm import SETTINGS, draw_in_calm
+from tests.chaos.served import SETTINGS, ServedCluster
+from tests.chaos.test_storm import draw_in_calm
 from tests.chaos.thorough import thorough_only
 from tests.support.faulty_proxy import Fault, faulty_proxy
 from tests.support.s3_server import S3Server

@@ -14,7 +14,7 @@ import pytest
 
 from tests.chaos.aftermath import pixels, report, survey, wait_for_quiet
 from tests.chaos.load import ORDERS, Load, Order, submit
-from tests.chaos.served import ServedCluster
+from tests.chaos.served import SETTINGS, ServedCluster
 from tests.chaos.storm import Storm
 from tests.chaos.thorough import thorough_only
 from tests.support.postgresql import PostgresqlServer
@@ -28,24 +28,15 @@ DATABASE_AWAY_SECONDS = 5.0
 SEED = 20260
 HELD_LEASES = "SELECT count(*) FROM jobs WHERE lease_until IS NOT NULL"
 
-SETTINGS = {
-    "catalog": "configs/cpu.yaml",
-    "ingress_replicas": 2,
-    # So many kills would use up the attempts that a job has by default.
-    "queue": {"lease_seconds": 5.0, "max_attempts": 50},
-}
-
 
 @pytest.mark.timeout(900)
-def test_processes_die_one_after_the_other_and_then_all_at_once(tmp_path: Path):
-    cluster = ServedCluster(tmp_path, SETTINGS)
-
+def test_processes_die_one_after_the_other_and_then_all_at_once(served: ServedCluster):
     def cut_the_power() -> None:
-        cluster.kill_everything()
-        cluster.start()
+        served.kill_everything()
+        served.start()
 
-    rage_and_look("SQLite, local disk", cluster, {6: ("the whole cluster killed", cut_the_power)})
-    with sqlite3.connect(cluster.data_dir / "cyberimage.db") as database:
+    rage_and_look("SQLite, local disk", served, {6: ("the whole cluster killed", cut_the_power)})
+    with sqlite3.connect(served.data_dir / "cyberimage.db") as database:
         assert database.execute(HELD_LEASES).fetchone() == (0,)
 
 
@@ -69,27 +60,27 @@ def test_processes_die_and_so_do_the_database_and_the_control_store(tmp_path: Pa
         3: ("the database crashed", crash_the_database),
         6: ("the control store killed", lose_the_control_store),
     }
-    rage_and_look("PostgreSQL, local disk", cluster, calamities)
+    try:
+        cluster.start()
+        rage_and_look("PostgreSQL, local disk", cluster, calamities)
+    finally:
+        cluster.stop()
     assert postgresql.execute(HELD_LEASES, name).strip() == "0"
 
 
 def rage_and_look(name: str, cluster: ServedCluster, calamities: Mapping[int, tuple[str, Callable[[], None]]]) -> None:
     """Strike a service under load, wait until it has done all it was asked for, and look at what it did."""
-    try:
-        cluster.start()
-        expected = draw_in_calm(cluster.url)
-        load = Load(cluster.url, JOBS, SUBMIT_EVERY_SECONDS, SEED)
-        storm = Storm(cluster, SEED, STRIKE_EVERY_SECONDS, calamities)
-        load.start()
-        storm.rage(STRIKES)
-        load.join()
-        wait_for_quiet(cluster.url)
-        aftermath = survey(cluster.url, list(load.accepted))
-        print(f"\n{report(name, storm, aftermath, load.accepted)}")
-        assert len(load.accepted) == JOBS
-        aftermath.check(load.accepted, expected)
-    finally:
-        cluster.stop()
+    expected = draw_in_calm(cluster.url)
+    load = Load(cluster.url, JOBS, SUBMIT_EVERY_SECONDS, SEED)
+    storm = Storm(cluster, SEED, STRIKE_EVERY_SECONDS, calamities)
+    load.start()
+    storm.rage(STRIKES)
+    load.join()
+    wait_for_quiet(cluster.url)
+    aftermath = survey(cluster.url, list(load.accepted))
+    print(f"\n{report(name, storm, aftermath, load.accepted)}")
+    assert len(load.accepted) == JOBS
+    aftermath.check(load.accepted, expected)
 
 
 def draw_in_calm(url: str) -> dict[Order, Sequence[np.ndarray[Any, Any]]]:
