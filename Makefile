@@ -37,7 +37,7 @@ audit: $(VENV)/.ready-to-test ## look for risky calls, and for known vulnerabili
 	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
 chaos: $(VENV)/.ready-to-test ## kill everything under a load of 200 jobs, and report (a quarter of an hour)
-	@CHAOS_JOBS=200 $(BIN)/pytest tests/chaos -s $(ARGS)
+	@CHAOS_JOBS=200 $(BIN)/pytest tests/cluster/test_killed_processes.py tests/chaos -s $(ARGS)
 
 lint: $(VENV)/.ready-to-test ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/oxlint && $(BIN)/lint-imports --no-cache --no-logo
