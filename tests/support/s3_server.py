@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -97,7 +98,7 @@ class OtherServer:
 
 def s3_client(url: str, environment: dict[str, str], service: str = "s3") -> Any:
     """A boto3 client with credentials of its own."""
-    return boto3.session.Session().client(
+    return _session().client(
         service,
         endpoint_url=url,
         region_name=REGION,
@@ -105,6 +106,12 @@ def s3_client(url: str, environment: dict[str, str], service: str = "s3") -> Any
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
         config=Config(s3={"addressing_style": "path"}),
     )
+
+
+@cache
+def _session() -> boto3.session.Session:
+    """It reads what it knows of a service once: a new one with each client reads it each time."""
+    return boto3.session.Session()
 
 
 @retry(stop=stop_after_delay(60), wait=wait_fixed(0.1), reraise=True)
