@@ -107,6 +107,7 @@ class Job {
   #stream;
   #whenCompleted;
   #last = { status: "sending" };
+  #overtaking = null;
   #isCancelling = false;
   #wake = () => {};
 
@@ -164,7 +165,10 @@ class Job {
   }
 
   async #ask() {
-    this.#show(await jobStatus(this.#stored.id));
+    this.#overtaking = null;
+    const status = await jobStatus(this.#stored.id);
+    // Progress that an event brought meanwhile is newer than this answer.
+    this.#show(this.#overtaking && !isTerminal(status.status) ? progressed(status, this.#overtaking) : status);
   }
 
   /** Applies an event of GET /api/events: a whole job, or what has changed. */
@@ -172,6 +176,7 @@ class Job {
     if (name === "state" || name === "end") this.#show(data);
     else if (name === "preview") this.#show({ ...this.#last, preview: data.image });
     else if (name === "progress") this.#show(progressed(this.#last, data));
+    if (name !== "preview") this.#overtaking = name === "progress" ? data : null;
     if (this.#hasEnded || this.#isLoading) this.wake();
   }
 
