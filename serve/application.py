@@ -30,6 +30,8 @@ _ROUTES = APIRouter()
 for _dialect in (cyberimage, openai, automatic1111, mcp):
     _ROUTES.include_router(_dialect.router)
 
+_MOST_UPLOADS_EACH = 8  # of the largest size, of one client, in the memory of a replica
+
 
 @asynccontextmanager
 async def _nothing_to_do(_: FastAPI) -> AsyncIterator[None]:
@@ -60,12 +62,13 @@ def build_api(
     others = {"/v1": openai_errors.render_error, "/sdapi/v1": automatic1111_errors.render_error}
     add_error_handlers(app, Renderers(errors.render_error, others))
     # The last one added is the outermost: it adds the headers to the others' answers too.
+    settings = services.settings
     app.add_middleware(
         BodyLimit,
-        max_bytes=services.settings.max_body_bytes,
-        max_bytes_of=_largest_bodies(services.settings),
+        max_bytes=settings.max_body_bytes,
+        max_bytes_of=_largest_bodies(settings),
+        max_bytes_each=_MOST_UPLOADS_EACH * settings.max_upload_bytes,
     )
-    settings = services.settings
     app.add_middleware(Deadlines, body_seconds=settings.body_seconds, answer_seconds=settings.answer_seconds)
     app.add_middleware(
         Gate,

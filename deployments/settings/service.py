@@ -164,6 +164,12 @@ class Settings(BaseSettings):
     max_upload_pixels: int = Field(
         default=2**25, ge=64, description="Most pixels, width times height, of a picture that a client sends."
     )
+    picture_workers: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Processes of each ingress replica that decode clients' pictures; one client has half of them.",
+    )
     queue: QueueSettings = Field(default_factory=QueueSettings, description="The job queue.")
     retention: RetentionSettings = Field(default_factory=RetentionSettings, description="What is kept, and how long.")
     quota: QuotaSettings = Field(default_factory=QuotaSettings, description="What each owner may keep.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import PIL.Image
 import PIL.ImageOps
 
 from deployments.errors import CyberImageError
+from deployments.storage.jpeg import MOST_SCANS, scans_of
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _HIGH_DEPTH = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -42,12 +44,23 @@ class DamagedPictureError(PictureError):
     """The picture is damaged or incomplete and cannot be decoded; save it anew and send that."""
 
 
-def decode_picture(content: bytes, max_pixels: int) -> PIL.Image.Image:
+class PictureTooCostlyError(PictureError):
+    """The picture takes too long, or too much memory, to decode; save it again as a plain PNG, JPEG or WebP file."""
+
+    code = "picture_too_costly"
+
+
+def decode_picture(
+    content: bytes, max_pixels: int, before_pixels: Callable[[int], None] = lambda pixels: None
+) -> PIL.Image.Image:
     """Decode a file that anybody may have sent.
+
+    Its cost has a limit by its pixels, and not by time and memory: :mod:`deployments.decoding` sets those.
 
     Args:
         content: The file.
         max_pixels: Width times height that is decoded at most.
+        before_pixels: Called with width times height once the header is checked, before a pixel is decoded.
 
     Returns:
         The picture upright, as its EXIF orientation says, without metadata or colour profile, in mode ``L`` or
@@ -57,14 +70,22 @@ def decode_picture(content: bytes, max_pixels: int) -> PIL.Image.Image:
         WrongFormatError: It is no PNG, JPEG or WebP file.
         PictureTooLargeError: It has more pixels than that.
         AnimatedPictureError: It has several frames.
+        PictureTooCostlyError: It is a JPEG of too many scans, or the memory does not suffice.
         DamagedPictureError: It cannot be decoded.
     """
+    if scans_of(content) > MOST_SCANS:
+        raise PictureTooCostlyError(
+            f"The picture is a JPEG file of more than {MOST_SCANS} scans; save it again as a plain JPEG or PNG file."
+        )
     with _opened(content, max_pixels) as image:
         _check_header(image, max_pixels)
+        before_pixels(image.width * image.height)
         try:
             image.load()
             upright = PIL.ImageOps.exif_transpose(image)
             plain = _in_plain_mode(upright)
+        except MemoryError as error:
+            raise PictureTooCostlyError from error
         except Exception as error:  # whatever a decoder stumbles over
             raise DamagedPictureError from error
     plain.info = {}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
+from collections.abc import Awaitable, Callable
 
 import PIL.Image
 
 from deployments.storage.base import Storage, StorageError
 from deployments.storage.formats import FORMATS
-from deployments.storage.metadata.image_file import UnreadableImageError, opened_image
+from deployments.storage.metadata.image_file import UnreadableImageError
 
 THUMBNAIL_SIZES = (256, 512)
 MEDIA_TYPE = FORMATS["webp"].media_type
@@ -42,13 +42,16 @@ def encode_thumbnail(picture: PIL.Image.Image, size: int) -> bytes:
     return file.getvalue()
 
 
-async def make_thumbnail(storage: Storage, image_key: str, size: int) -> bytes:
+async def make_thumbnail(
+    storage: Storage, image_key: str, size: int, encode: Callable[[bytes, int], Awaitable[bytes]]
+) -> bytes:
     """Make a thumbnail of an image that has none, keep it, and return it.
 
     Args:
         storage: Where the image is.
         image_key: The image's key.
         size: See ``encode_thumbnail``.
+        encode: Makes a thumbnail of this size of an image's file.
 
     Raises:
         MissingObjectError: There is no such image.
@@ -56,7 +59,7 @@ async def make_thumbnail(storage: Storage, image_key: str, size: int) -> bytes:
     """
     content = await storage.read(image_key)
     try:
-        thumbnail = await asyncio.to_thread(_small, content, size)
+        thumbnail = await encode(content, size)
     except UnreadableImageError:
         raise StorageError(f"The image file {image_key} is damaged.") from None
     await write_thumbnails(storage, image_key, {size: thumbnail})
@@ -90,8 +93,3 @@ async def delete_image_files(storage: Storage, image_key: str) -> None:
     """
     for key in (*(thumbnail_key(image_key, size) for size in THUMBNAIL_SIZES), image_key):
         await storage.delete(key)
-
-
-def _small(content: bytes, size: int) -> bytes:
-    with opened_image(content) as picture:
-        return encode_thumbnail(picture, size)

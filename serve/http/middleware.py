@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
 from uuid import uuid4
@@ -19,6 +20,7 @@ from serve.http.problems import Problem, answer_problem, path_in_app
 logger = logging.getLogger(__name__)
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TOO_MUCH_AT_ONCE = "Too many bytes of your requests are under way; send this one again when others are answered."
 # A page has its own policy.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -112,18 +114,23 @@ class UnexpectedErrors:
 
 
 class BodyLimit:
-    """Refuses request bodies above a limit, with or without a Content-Length.
+    """Refuses request bodies above a limit, with or without a Content-Length, and too many of one client at once.
+
+    Bodies are in memory until their requests are answered: many large ones of one client would fill it.
 
     Args:
         app: The application behind this middleware.
         max_bytes: The largest body.
         max_bytes_of: The largest body of a path with another limit.
+        max_bytes_each: Of all bodies of one client that are not answered yet.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_of: Mapping[str, int] | None = None) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_of: Mapping[str, int], max_bytes_each: int) -> None:
         self.app = app
         self.max_bytes = max_bytes
-        self.max_bytes_of = max_bytes_of or {}
+        self.max_bytes_of = max_bytes_of
+        self.max_bytes_each = max_bytes_each
+        self._under_way: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count its body."""
@@ -135,18 +142,27 @@ class BodyLimit:
         if _announced_length(scope) > limit:
             await answer_problem(scope, Problem(413, "body_too_large", sentence))(scope, receive, send)
             return
-        received = 0
+        received, client = 0, scope["state"]["identity"].rate_key
 
         async def receive_within_limit() -> Message:
             nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
+            length = len(message.get("body", b""))
+            received += length
+            self._under_way[client] += length
+            # FastAPI turns any other error while it reads a body into its own 400.
             if received > limit:
-                # FastAPI turns any other error while it reads a body into its own 400.
                 raise HTTPException(413, sentence)
+            if self._under_way[client] > self.max_bytes_each:
+                raise HTTPException(429, _TOO_MUCH_AT_ONCE, {"Retry-After": "1"})
             return message
 
-        await self.app(scope, receive_within_limit, send)
+        try:
+            await self.app(scope, receive_within_limit, send)
+        finally:
+            self._under_way[client] -= received
+            if not self._under_way[client]:
+                del self._under_way[client]
 
 
 def _announced_length(scope: Scope) -> int:

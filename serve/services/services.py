@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from deployments.catalog.catalog import Catalog
+from deployments.decoding.limits import Limits
+from deployments.decoding.workers import PictureWorkers
 from deployments.model.prompt_tokens import PromptTokens
 from deployments.settings.service import Settings
 from deployments.storage.base import Storage
@@ -43,6 +45,11 @@ class Services:
     def intake(self) -> Intake:
         """Submits the jobs of this process."""
         return Intake(self.tracker)
+
+    @cached_property
+    def picture_workers(self) -> PictureWorkers:
+        """Decodes and encodes pictures for clients."""
+        return PictureWorkers(self.settings.picture_workers, Limits(self.settings.max_upload_pixels))
 
     @cached_property
     def protection(self) -> Protection:

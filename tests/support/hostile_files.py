@@ -42,6 +42,19 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def repeated_scans(width: int, height: int, scans: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again: few bytes, and each scan costs a pass over all pixels.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        scans: How many more of them.
+    """
+    plain = file_of(PIL.Image.new("RGB", (width, height), "gray"), "JPEG", progressive=True, quality=50)
+    last = plain[plain.rindex(b"\xff\xda") : -2]
+    return plain[:-2] + last * scans + plain[-2:]
+
+
 def _zipped(name: str, content: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -82,6 +95,7 @@ REFUSED: dict[str, tuple[int, bytes]] = {
         400,
         png(64, 48, (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000)))),
     ),
+    "a JPEG of a thousand scans": (400, repeated_scans(64, 48, 1000)),
     "too many bytes": (413, PNG + bytes(MOST_BYTES)),
 }
 # More than a picture: what comes beside it must be gone from what is kept.
@@ -92,6 +106,10 @@ TAKEN: dict[str, bytes] = {
     "more pixels than its header says": png(64, 48, (b"IDAT", zlib.compress(bytes(50_000_000)))),
     "PNG and ZIP": PNG + _zipped("virus.js", SCRIPT),
     "PNG and page": PNG + SCRIPT,
+    "JPEG of many scans": repeated_scans(64, 48, 80),
+    # As a phone's "motion photo" has it: bytes of a film look like scans.
+    "JPEG and what looks like scans": JPEG + b"\xff\xda" * 1000,
+    "JPEG with a comment that looks like scans": file_of(_NOISE, "JPEG", comment=b"\xff\xda" * 1000),
     "JPEG with a page as its comment": file_of(_NOISE, "JPEG", comment=SCRIPT),
 }
 

@@ -17,6 +17,7 @@ import PIL.Image
 
 from deployments.errors import CyberImageError
 from deployments.storage.formats import FORMATS, ImageFormat
+from deployments.storage.jpeg import MOST_SCANS, scans_of
 from deployments.storage.metadata.exif_and_xmp import comment_in, exif_of, json_in, xmp_of
 from deployments.storage.metadata.infotext import parameters_text
 from deployments.storage.metadata.png import encode_png
@@ -112,6 +113,8 @@ def opened_image(content: bytes) -> Iterator[PIL.Image.Image]:
     Raises:
         UnreadableImageError: It is not an image file, or proves damaged while it is open.
     """
+    if scans_of(content) > MOST_SCANS:
+        raise UnreadableImageError(f"It is a JPEG file of more than {MOST_SCANS} scans.")
     try:
         with PIL.Image.open(io.BytesIO(content), formats=[name.upper() for name in FORMATS]) as image:
             yield image

@@ -15,7 +15,6 @@ from serve.api.automatic1111.bodies import ProgressAnswer, ProgressState
 from serve.api.cyberimage.examples import answer
 from serve.api.cyberimage.parameters import Behind
 from serve.http.access import CHANGES, READS, Who
-from serve.http.preview_pictures import enlarge_preview
 from serve.protection.identity import Identity
 from serve.services.services import Services
 
@@ -45,7 +44,7 @@ async def progress(
     view = await behind.feed.view(job.id)
     if view.job.state.is_terminal:
         return _NOTHING
-    return _progress(view, None if skip_current_image else await _picture(view))
+    return _progress(view, None if skip_current_image else await _picture(behind, who, view))
 
 
 @router.post("/sdapi/v1/interrupt", dependencies=[CHANGES], responses={200: answer({})})
@@ -80,7 +79,8 @@ def _progress(view: JobView, picture: str | None) -> ProgressAnswer:
     )
 
 
-async def _picture(view: JobView) -> str | None:
+async def _picture(behind: Services, who: Identity, view: JobView) -> str | None:
     if view.preview is None:
         return None
-    return base64.b64encode(await enlarge_preview(view.preview, view.job.request.settings, "png")).decode()
+    settings = view.job.request.settings
+    return base64.b64encode(await behind.picture_workers.enlarge(who.rate_key, view.preview, settings, "png")).decode()

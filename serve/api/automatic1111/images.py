@@ -6,11 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Request
 
+from deployments.storage.masks import MaskForm
 from deployments.storage.picture import WrongFormatError
 from serve.api.automatic1111 import examples
 from serve.api.automatic1111.bodies import ImagesAnswer
 from serve.api.automatic1111.requests import ImageToImageBody, TextToImageBody
-from serve.api.automatic1111.translation import images_answer, inverted, job_body, picture_in
+from serve.api.automatic1111.translation import images_answer, job_body, picture_in
 from serve.api.cyberimage.parameters import Behind
 from serve.http.access import SUBMITS, Who
 from serve.protection.identity import Identity
@@ -45,11 +46,11 @@ async def image_to_image(
 ) -> ImagesAnswer:
     """Start from a picture, and with a mask draw only a part of it anew; otherwise as `/sdapi/v1/txt2img`."""
     asked = await job_body(behind, who, body)
-    image = await keep_field(behind, "init_images", picture_in("init_images", body.init_images[0]), who.name)
+    image = await keep_field(behind, "init_images", picture_in("init_images", body.init_images[0]), who)
     if body.mask is None:
         return await _make(behind, request, who, body, asked.model_copy(update={"image": image.id}))
-    convert = inverted if body.inpainting_mask_invert else None
-    mask = await keep_field(behind, "mask", picture_in("mask", body.mask), who.name, convert)
+    mask_form: MaskForm | None = "black" if body.inpainting_mask_invert else None
+    mask = await keep_field(behind, "mask", picture_in("mask", body.mask), who, mask_form)
     return await _make(behind, request, who, body, asked.model_copy(update={"image": image.id, "mask": mask.id}))
 
 

@@ -7,9 +7,6 @@ import binascii
 import json
 from typing import Any
 
-import PIL.Image
-import PIL.ImageOps
-
 from deployments.jobs.queue.views import JobView
 from deployments.storage.metadata.infotext import parameters_text
 from deployments.storage.picture import DamagedPictureError
@@ -84,11 +81,6 @@ def picture_in(field: str, text: str) -> bytes:
         return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
     except (binascii.Error, ValueError):
         raise DamagedPictureError(f"{field}: it is not Base64; send a PNG, JPEG or WebP file in Base64.") from None
-
-
-def inverted(mask: PIL.Image.Image) -> PIL.Image.Image:
-    """Invert a mask."""
-    return PIL.ImageOps.invert(mask.convert("L"))
 
 
 async def images_answer(services: Services, asked: TextToImageBody, view: JobView) -> ImagesAnswer:

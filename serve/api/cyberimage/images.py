@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response, status
@@ -19,7 +20,7 @@ from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.bodies import DoneAnswer, LinkAnswer, image_path
 from serve.api.cyberimage.parameters import Behind, Caller, OwnImage
 from serve.errors import InvalidRequestError
-from serve.http.access import CHANGES, READS
+from serve.http.access import CHANGES, READS, Who
 from serve.http.conditional import has_version, respond_with_image
 from serve.services.services import Services
 
@@ -77,6 +78,7 @@ async def image_headers(behind: Behind, image: OwnImage) -> Response:
 )
 async def image_thumbnail(
     behind: Behind,
+    who: Who,
     image: OwnImage,
     size: Annotated[int, _SIZE] = THUMBNAIL_SIZES[0],
     if_none_match: Annotated[str | None, Header()] = None,
@@ -87,15 +89,15 @@ async def image_thumbnail(
     tag = f"{image.sha256}-{size}"
     if has_version(if_none_match, tag):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=_lasting(behind, tag))
-    key = thumbnail_key(image.key, size)
+    key, encode = thumbnail_key(image.key, size), partial(behind.picture_workers.thumbnail, who.rate_key)
     if (url := await behind.storage.public_url(key)) is not None:
         if not await behind.storage.exists(key):
-            await make_thumbnail(behind.storage, image.key, size)
+            await make_thumbnail(behind.storage, image.key, size, encode)
         return _elsewhere(behind, url)
     try:
         content = await behind.storage.read(key)
     except MissingObjectError:
-        content = await make_thumbnail(behind.storage, image.key, size)
+        content = await make_thumbnail(behind.storage, image.key, size, encode)
     return Response(content, media_type=MEDIA_TYPE, headers=_lasting(behind, tag))
 
 

@@ -10,11 +10,12 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
+from deployments.storage.masks import MaskForm
 from serve.api.cyberimage.parameters import Behind
 from serve.api.openai import examples
 from serve.api.openai.bodies import EditBody, GenerationBody, ImagesAnswer
 from serve.api.openai.streaming import Kind, image_events
-from serve.api.openai.translation import images_answer, job_body, mask_of_transparency, model_id_of
+from serve.api.openai.translation import images_answer, job_body, model_id_of
 from serve.errors import ApiError, InvalidRequestError
 from serve.http.access import SUBMITS, Who
 from serve.http.event_streams import event_stream
@@ -142,6 +143,6 @@ async def _kept(behind: Services, who: Identity, form: FormData, field: str) -> 
         if field == "image":
             raise InvalidRequestError("image: it is missing; send the file of a picture.")
         return None
-    convert = mask_of_transparency if field == "mask" else None
-    kept = await keep_field(behind, field, await files[0].read(), who.name, convert)
+    mask_form: MaskForm | None = "transparent" if field == "mask" else None
+    kept = await keep_field(behind, field, await files[0].read(), who, mask_form)
     return kept.id

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Literal
 
 from sse_starlette import ServerSentEvent
 
+from deployments.decoding.turns import TooManyPicturesError
 from deployments.jobs.queue.views import JobView
 from deployments.jobs.records.exceptions import JobError
 from deployments.jobs.records.jobs import Job
@@ -17,7 +19,6 @@ from serve.api.openai.errors import error_body
 from serve.api.openai.translation import in_base64, quality_of, seconds_of, size_of, usage_of
 from serve.errors import ApiError
 from serve.http.errors import problem_of
-from serve.http.preview_pictures import enlarge_preview
 from serve.protection.identity import Identity
 from serve.services.services import Services
 from serve.submission.waiting import cancelled_without_client, follow_job, read_images
@@ -67,9 +68,12 @@ async def image_events(
             async for view in follow_job(services, job.id):
                 index = partials.sent
                 if (preview := partials.due(view)) is not None:
-                    picture = await enlarge_preview(preview, settings, settings.output_format, settings.quality)
                     more = {"partial_image_index": index}
-                    yield _event(f"{kind}.partial_image", asked, view.job, picture, more)
+                    with suppress(TooManyPicturesError):  # clients can do without it
+                        picture = await services.picture_workers.enlarge(
+                            who.rate_key, preview, settings, settings.output_format
+                        )
+                        yield _event(f"{kind}.partial_image", asked, view.job, picture, more)
                 if view.job.state.is_terminal:
                     usage = {"usage": usage_of(view.job).model_dump()}
                     for content in await read_images(services, view):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 
-import PIL.Image
-import PIL.ImageOps
 from fastapi import Request
 
 from deployments.jobs.queue.views import JobView
 from deployments.jobs.records.jobs import Job
 from deployments.parameters import GenerationSettings
-from deployments.storage.picture import PictureError
 from serve.api.cyberimage.bodies import image_path
 from serve.api.openai.bodies import (
     NAMES,
@@ -32,10 +29,6 @@ from serve.submission.waiting import read_images
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _QUALITIES = {None: "auto", "standard": "medium", "hd": "high"}
-
-
-class NoTransparencyError(PictureError):
-    """It has no transparency; what is transparent in it is drawn anew, so send a PNG or WebP with an alpha channel."""
 
 
 def known_models(services: Services) -> dict[str, str]:
@@ -90,17 +83,6 @@ def job_body(
         mask=mask,
         settings=_settings_of(asked),
     )
-
-
-def mask_of_transparency(mask: PIL.Image.Image) -> PIL.Image.Image:
-    """Convert OpenAI's mask, whose transparent parts are repainted, to one whose white parts are.
-
-    Raises:
-        NoTransparencyError: Nothing of it is transparent.
-    """
-    if mask.mode != "RGBA":
-        raise NoTransparencyError
-    return PIL.ImageOps.invert(mask.getchannel("A"))
 
 
 async def images_answer(services: Services, request: Request, asked: GenerationBody, view: JobView) -> ImagesAnswer:
