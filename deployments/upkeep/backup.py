@@ -29,6 +29,7 @@ from deployments.version import package_version
 _FORMAT = 1
 _MANIFEST, _ROWS, _FILES = "manifest.json", "rows.jsonl", "files/"
 _IN_MEMORY = 16 * 2**20
+_LARGEST_MANIFEST, _LARGEST_PICTURE = 2**20, 2**30  # in bytes: they are read whole
 
 
 class BackupError(CyberImageError):
@@ -111,12 +112,13 @@ async def restore_backup(
     with _explained(source), tarfile.open(source, "r:") as archive, tempfile.SpooledTemporaryFile(_IN_MEMORY) as rows:
         manifest = _manifest_of(archive)
         for member in archive:
-            content = archive.extractfile(member)
+            content = _content_of(archive, member)
             if content is None:
                 continue
             if member.name == _ROWS:
                 rows.writelines(content)
             elif member.name.startswith(_FILES):
+                _check_size(member, _LARGEST_PICTURE)
                 await storage.write(check_key(member.name.removeprefix(_FILES)), content.read())
                 outcome.files += 1
                 on_file(outcome.files, manifest["files"])
@@ -169,13 +171,26 @@ def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
 
 def _manifest_of(archive: tarfile.TarFile) -> dict[str, Any]:
     member = archive.next()
-    content = archive.extractfile(member) if member is not None and member.name == _MANIFEST else None
-    if content is None:
+    content = _content_of(archive, member) if member is not None and member.name == _MANIFEST else None
+    if member is None or content is None:
         raise BackupError("The file is not a backup of CyberImage.")
+    _check_size(member, _LARGEST_MANIFEST)
     manifest: dict[str, Any] = json.load(content)
     if manifest.get("format") != _FORMAT:
         raise BackupError(f"The backup is of another version of CyberImage: {manifest.get('version')}.")
     return manifest
+
+
+def _content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes] | None:
+    """Open a member; None for one that is no file. A sparse one would unpack to any number of zeros."""
+    if member.issparse():
+        raise BackupError(f"The file is not a backup of CyberImage: {member.name} is sparse.")
+    return archive.extractfile(member)
+
+
+def _check_size(member: tarfile.TarInfo, most: int) -> None:
+    if member.size > most:
+        raise BackupError(f"{member.name} has {member.size} bytes; in a backup it has at most {most}.")
 
 
 def _lines_in(file: IO[bytes]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+import subprocess
 import tarfile
 
 import pytest
@@ -131,6 +132,30 @@ class TestRefusals:
         path.write_bytes(content)
         with pytest.raises(BackupError):
             await restore_backup(f"sqlite+aiosqlite:///{tmp_path}/new.db", LocalStorage(tmp_path / "to"), path)
+
+    @pytest.fixture
+    def sparse(self, tmp_path):
+        """A terabyte of zeros in a file of some kilobytes."""
+        with (tmp_path / "manifest.json").open("wb") as content:
+            content.truncate(2**40)
+        path = tmp_path / "sparse.tar"
+        subprocess.run(["tar", "--sparse", "-cf", path, "-C", tmp_path, "manifest.json"], check=True)
+        assert path.stat().st_size < 2**16
+        return path
+
+    async def test_what_would_unpack_without_end(self, sparse, tmp_path):
+        with pytest.raises(BackupError, match=r"manifest\.json is sparse"):
+            await restore_backup(f"sqlite+aiosqlite:///{tmp_path}/new.db", LocalStorage(tmp_path / "to"), sparse)
+
+    async def test_a_manifest_that_is_none(self, tmp_path):
+        file, content = tmp_path / "backup.tar", b"[" * (2**20 + 1)
+        with tarfile.open(file, "w") as archive:
+            member = tarfile.TarInfo("manifest.json")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+        with pytest.raises(BackupError, match=r"manifest\.json has 1048577 bytes"):
+            await restore_backup(f"sqlite+aiosqlite:///{tmp_path}/new.db", LocalStorage(tmp_path / "to"), file)
 
     async def test_a_name_that_leads_elsewhere_is_not_written(self, file, tmp_path):
         with tarfile.open(file, "a") as archive:
