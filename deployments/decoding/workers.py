@@ -21,7 +21,7 @@ from deployments.storage.picture import DamagedPictureError, PictureTooCostlyErr
 
 logger = logging.getLogger(__name__)
 
-_MOST_WAITING_EACH = 64
+_MOST_WAITING_EACH = 128  # a page of thumbnails, over one connection
 
 # Those that wait for a request. They are of no one's in particular, so all owners of a process share them.
 _idle: deque[WorkerProcess] = deque()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import os
+import select
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -178,3 +181,22 @@ async def test_previews_and_thumbnails_are_made(workers):
     for content, size in ((preview, (128, 96)), (thumbnail, (64, 48))):
         with PIL.Image.open(io.BytesIO(content)) as picture:
             assert (picture.format, picture.size) == ("WEBP", size)
+
+
+_OWNER = """
+import sys, time
+from deployments.decoding.process import WorkerProcess
+process = WorkerProcess()
+print(process._running().pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_process_ends_with_its_owner():
+    owner = subprocess.Popen([sys.executable, "-c", _OWNER], stdout=subprocess.PIPE, text=True)
+    worker = os.pidfd_open(int(owner.stdout.readline()))
+    owner.kill()
+    owner.wait()
+
+    assert select.select([worker], [], [], 60)[0]  # readable once the process has ended
+    os.close(worker)
