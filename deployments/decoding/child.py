@@ -46,7 +46,7 @@ def _renounce() -> None:
 def _answer(fields: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
     def allow(pixels: int) -> None:
         # When its CPU time is up, the kernel ends the process, whatever a decoder is in.
-        signal.setitimer(signal.ITIMER_PROF, limits.seconds_for(pixels))
+        signal.setitimer(signal.ITIMER_PROF, limits.seconds_for(min(pixels, limits.max_pixels)))
 
     limits = Limits(**fields["limits"])
     with suppress(ValueError, OSError):  # macOS knows no such limit

@@ -9,7 +9,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from deployments.errors import CyberImageError
-from deployments.storage.jpeg import MOST_SCANS, scans_of
+from deployments.storage.structure import excess_of
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _HIGH_DEPTH = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -70,13 +70,11 @@ def decode_picture(
         WrongFormatError: It is no PNG, JPEG or WebP file.
         PictureTooLargeError: It has more pixels than that.
         AnimatedPictureError: It has several frames.
-        PictureTooCostlyError: It is a JPEG of too many scans, or the memory does not suffice.
+        PictureTooCostlyError: Its file has far more parts than usual, or the memory does not suffice.
         DamagedPictureError: It cannot be decoded.
     """
-    if scans_of(content) > MOST_SCANS:
-        raise PictureTooCostlyError(
-            f"The picture is a JPEG file of more than {MOST_SCANS} scans; save it again as a plain JPEG or PNG file."
-        )
+    if (excess := excess_of(content)) is not None:
+        raise PictureTooCostlyError(f"The picture is {excess}; save it again as a plain JPEG or PNG file.")
     with _opened(content, max_pixels) as image:
         _check_header(image, max_pixels)
         before_pixels(image.width * image.height)

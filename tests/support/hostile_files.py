@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-MOST_PIXELS, MOST_BYTES = 10_000, 100_000
+MOST_PIXELS, MOST_BYTES = 10_000, 200_000
 _NOISE = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
 _SMOOTH = PIL.Image.linear_gradient("L").resize((64, 48)).convert("RGB")
 _ANIMATION: dict[str, Any] = {"save_all": True, "append_images": [_NOISE.transpose(PIL.Image.Transpose.ROTATE_180)]}
@@ -35,11 +35,11 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
         *(chunks or [(b"IDAT", zlib.compress(bytes(1000)))]),
         (b"IEND", b""),
     ]
-    body = b"".join(
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in parts
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in parts)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def repeated_scans(width: int, height: int, scans: int) -> bytes:
@@ -95,7 +95,13 @@ REFUSED: dict[str, tuple[int, bytes]] = {
         400,
         png(64, 48, (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000)))),
     ),
+    # Each of these would keep a decoder busy for seconds to hours, were it larger.
     "a JPEG of a thousand scans": (400, repeated_scans(64, 48, 1000)),
+    "a JPEG of many EXIF segments": (400, JPEG[:2] + b"\xff\xe1\x00\x08Exif\0\0" * 10_001 + JPEG[2:]),
+    "a JPEG of many empty segments": (400, JPEG[:2] + b"\xff\xe5\x00\x02" * 10_001 + JPEG[2:]),
+    "a JPEG of many fill bytes": (400, JPEG[:2] + b"\xff" * 11_000 + JPEG[2:]),
+    "a PNG of many chunks": (400, PNG[:33] + _chunk(b"teXt", b"") * 10_001 + PNG[33:]),
+    "a PNG of many profiles": (400, PNG[:33] + _chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**19))) * 2 + PNG[33:]),
     "too many bytes": (413, PNG + bytes(MOST_BYTES)),
 }
 # More than a picture: what comes beside it must be gone from what is kept.

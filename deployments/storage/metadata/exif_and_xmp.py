@@ -19,6 +19,7 @@ _UNICODE, _ASCII = b"UNICODE\0", b"ASCII\0\0\0"
 _LONG, _UNDEFINED, _DIRECTORY = 4, 7, 2 + 12 + 4
 _NAMESPACE = "urn:cyberimage:metadata:1"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_LARGEST_PACKET = 8 * 2**20  # the largest request, every character of it escaped
 # XMP specification, part 1, "Packet wrapper"; the id is the same in every packet.
 _PACKET = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -53,7 +54,9 @@ def xmp_of(json_text: str) -> bytes:
 
 def comment_in(image: PIL.Image.Image) -> str:
     """Return the comment of an image's EXIF block; empty where there is none that can be read."""
-    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
+    exif = PIL.Image.Exif()
+    exif.load(image.info.get("exif") or b"")  # image.getexif() would decode the pixels of a PNG that has none
+    comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
     if not isinstance(comment, bytes):
         return ""
     text = comment.removeprefix(_UNICODE).removeprefix(_ASCII)
@@ -64,6 +67,8 @@ def comment_in(image: PIL.Image.Image) -> str:
 def json_in(image: PIL.Image.Image) -> str:
     """Return the JSON text of an image's XMP packet, as ``xmp_of`` wrote it; empty where there is none."""
     packet = image.info.get("xmp", b"")
+    if len(packet) > _LARGEST_PACKET:
+        return ""
     text = packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet)
     if _NAMESPACE not in text or "<!DOCTYPE" in text:  # entities of a stranger's file may expand without end
         return ""

@@ -17,10 +17,10 @@ import PIL.Image
 
 from deployments.errors import CyberImageError
 from deployments.storage.formats import FORMATS, ImageFormat
-from deployments.storage.jpeg import MOST_SCANS, scans_of
 from deployments.storage.metadata.exif_and_xmp import comment_in, exif_of, json_in, xmp_of
 from deployments.storage.metadata.infotext import parameters_text
 from deployments.storage.metadata.png import encode_png
+from deployments.storage.structure import excess_of
 
 PARAMETERS_CHUNK = "parameters"
 METADATA_CHUNK = "cyberimage"
@@ -83,7 +83,7 @@ def read_metadata(content: bytes) -> dict[str, Any]:
         text = image.info.get(METADATA_CHUNK) or json_in(image) or "{}"
     try:
         metadata = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableImageError("The image's metadata is damaged.") from error
     if not isinstance(metadata, dict):
         raise UnreadableImageError("The image's metadata is damaged.")
@@ -113,12 +113,14 @@ def opened_image(content: bytes) -> Iterator[PIL.Image.Image]:
     Raises:
         UnreadableImageError: It is not an image file, or proves damaged while it is open.
     """
-    if scans_of(content) > MOST_SCANS:
-        raise UnreadableImageError(f"It is a JPEG file of more than {MOST_SCANS} scans.")
+    if (excess := excess_of(content)) is not None:
+        raise UnreadableImageError(f"It is {excess}.")
     try:
         with PIL.Image.open(io.BytesIO(content), formats=[name.upper() for name in FORMATS]) as image:
             yield image
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a decoder stumbles over
         raise UnreadableImageError from error
 
 

@@ -9,8 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL.PngImagePlugin import PngInfo
 
-from deployments.storage.metadata.image_file import UnreadableImageError, encode_image, read_metadata
+from deployments.storage.metadata.exif_and_xmp import xmp_of
+from deployments.storage.metadata.image_file import (
+    UnreadableImageError,
+    encode_image,
+    read_metadata,
+    read_parameters,
+)
 from deployments.storage.metadata.infotext import parameters_text
+from tests.support.hostile_files import file_of, png
 
 METADATA: dict[str, Any] = {
     "model_id": "shapes",
@@ -147,3 +154,20 @@ def test_damaged_metadata(text: str) -> None:
 def test_numbers_that_json_does_not_have() -> None:
     with pytest.raises(ValueError, match="JSON"):
         encode_image(PICTURE, {"settings": {"guidance_scale": float("nan")}})
+
+
+def test_pixels_are_not_decoded() -> None:
+    damaged = png(64, 48, (b"IDAT", b"no zlib"))
+    assert (read_metadata(damaged), read_parameters(damaged)) == ({}, "")
+
+
+def test_a_packet_larger_than_any_of_ours_is_not_parsed() -> None:
+    nested = xmp_of('{"prompt": "x"}').replace(b"<rdf:Description", b"<a>" * 3_000_000 + b"<rdf:Description")
+    assert read_metadata(file_of(PIL.Image.new("RGB", (8, 8)), "WEBP", xmp=nested)) == {}
+
+
+def test_metadata_nested_without_end_are_damaged() -> None:
+    chunks = PngInfo()
+    chunks.add_text("cyberimage", "[" * 100_000)
+    with pytest.raises(UnreadableImageError, match="metadata is damaged"):
+        read_metadata(file_of(PIL.Image.new("RGB", (8, 8)), "PNG", pnginfo=chunks))
