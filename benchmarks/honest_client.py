@@ -101,8 +101,7 @@ class HonestClient:
         for number in range(int(seconds / interval)):
             due = began + number * interval
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            kind = "generate" if number % (len(_ROUND) * _ROUNDS_PER_JOB) == len(_ROUND) - 1 else _ROUND[number % 4]
-            asked.append(asyncio.create_task(self.ask(kind, due)))
+            asked.append(asyncio.create_task(self.ask(_kind_of(number), due)))
         return await asyncio.gather(*asked)
 
     async def ask_each(self) -> list[Answer]:
@@ -138,6 +137,12 @@ class HonestClient:
     def _post_job(self, images: int) -> _Opened:
         settings = {"num_inference_steps": 1, "num_images": images}
         return self._session.post("/api/generate", json={"model_id": "shapes", "prompt": PROMPT, "settings": settings})
+
+
+def _kind_of(number: int) -> str:
+    """The kind of the request with this number: in turn, and now and then a job in place of the last of a round."""
+    turns, place = divmod(number, len(_ROUND))
+    return "generate" if turns % _ROUNDS_PER_JOB == 0 and place == len(_ROUND) - 1 else _ROUND[place]
 
 
 async def _failure_of(send: Callable[[], _Opened]) -> str | None:

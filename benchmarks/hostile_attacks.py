@@ -249,10 +249,10 @@ async def _sip(target: Target, request: bytes, pause: float) -> str:
     """Read an answer a byte at a time, with pauses, to its end."""
     async with Connection(target.port, _SMALL_BUFFER) as connection:
         await connection.send(request)
-        status = await connection.status()
+        target.outcomes[await connection.status()] += 1
         while await connection.reader.read(1):  # noqa: ASYNC110 - slow on purpose
             await asyncio.sleep(pause)
-    return status
+    return "read to the end"
 
 
 async def _attack(clients: Clients) -> None:

@@ -204,7 +204,7 @@ async def _results(attackers: asyncio.subprocess.Process) -> dict[str, Any]:
     """Stop attackers; return what they say of themselves, or nothing where they do not stop."""
     try:
         async with asyncio.timeout(STOP_SECONDS):
-            printed, _ = await attackers.communicate()
+            printed, _ = await attackers.communicate(b"")
     except TimeoutError:
         return {}
     result: dict[str, Any] = json.loads(printed or b"{}")
