@@ -297,6 +297,7 @@ def main() -> None:
     parser.add_argument("--tree", type=Path, default=PROJECT, help="folder of the checkout whose service is attacked")
     parser.add_argument("--json", type=Path, help="file for all that was measured")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with tempfile.TemporaryDirectory() as folder:
         phases = asyncio.run(soak(arguments, Path(folder)))
