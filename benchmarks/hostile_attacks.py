@@ -62,9 +62,8 @@ class Target:
             self.head("POST", "/api/inputs", "Content-Type: image/jpeg", length, "Connection: close") + b"\r\n" + body
         )
 
-    async def again(self, act: Act, first_pause: float = 0.0) -> None:
+    async def again(self, act: Act) -> None:
         """Do something again and again, and count its outcomes."""
-        await asyncio.sleep(first_pause)
         while True:
             try:
                 outcome = await act()
@@ -198,15 +197,15 @@ def thumbnails(target: Target) -> Clients:
     """200 connections that ask for thumbnails and read an answer a byte at a time."""
     paths = [f"/api/image/{image_id}/thumbnail?size={size}" for image_id in target.image_ids for size in (256, 512)]
     heads = [target.head("GET", path, "Connection: close") + b"\r\n" for path in paths]
-    return [target.again(lambda: _sip(target, random.choice(heads), 0.01)) for _ in range(200)]
+    return [target.again(lambda: _sip(target, random.choice(heads), 0.01, None)) for _ in range(200)]
 
 
 def zip_files(target: Target) -> Clients:
-    """100 connections that ask for a ZIP of all images, and read ten bytes of it a second."""
+    """100 connections that ask for a ZIP of all images, read ten bytes a second, and drop it after five to fifteen."""
     body = json.dumps({"ids": target.image_ids}).encode()
     headers = ("Content-Type: application/json", f"Content-Length: {len(body)}", "Connection: close")
     whole = target.head("POST", "/api/images/download", *headers) + b"\r\n" + body
-    return [target.again(lambda: _sip(target, whole, 0.1)) for _ in range(100)]
+    return [target.again(lambda: _sip(target, whole, 0.1, random.uniform(5, 15))) for _ in range(100)]
 
 
 ATTACKS: dict[str, Callable[[Target], Clients]] = {
@@ -245,14 +244,17 @@ async def _trickle(target: Target, head: bytes, piece: bytes) -> str:
         return await connection.status_while(send_slowly())
 
 
-async def _sip(target: Target, request: bytes, pause: float) -> str:
-    """Read an answer a byte at a time, with pauses, to its end."""
+async def _sip(target: Target, request: bytes, pause: float, patience: float | None) -> str:
+    """Read an answer a byte at a time, with pauses, to its end; drop it after so many seconds."""
     async with Connection(target.port, _SMALL_BUFFER) as connection:
         await connection.send(request)
-        target.outcomes[await connection.status()] += 1
-        while await connection.reader.read(1):  # noqa: ASYNC110 - slow on purpose
-            await asyncio.sleep(pause)
-    return "read to the end"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                target.outcomes[await connection.status()] += 1
+                while await connection.reader.read(1):  # noqa: ASYNC110 - slow on purpose
+                    await asyncio.sleep(pause)
+                return "read to the end"
+    return "dropped"
 
 
 async def _attack(clients: Clients) -> None:

@@ -6,8 +6,8 @@
 
 Starts the whole service, which asks for API keys, on this machine. The honest client sends small requests on a fixed
 schedule, so that a slow answer delays none of the next requests, and a request's time counts from when it was due. The
-attackers are another process with a low priority. After each attack the service gets time to become as quiet as it was;
-if it does not, it is started again.
+attackers are another process with a low priority, and begin some seconds before their phase. After each attack the
+service gets time to become as quiet as it was; if it does not, it is started again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PREPARE_SECONDS = 120
 STOP_SECONDS = 30
 QUIET_SECONDS = 120
 QUIET_ROUNDS = 3
-BUILD_UP_SECONDS = 2.0
+BUILD_UP_SECONDS = 5.0  # 600 connections are not open at once
 SAMPLE_SECONDS = 0.5
 IMAGES = 4
 IMAGE_BYTES = 4 * MiB
