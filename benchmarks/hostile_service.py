@@ -105,12 +105,12 @@ class AttackedService:
         return {pid: role for pid, role in roles.items() if role != _REST}
 
     def cpu_seconds(self) -> Counter[str]:
-        """CPU seconds that its living processes have used, by role."""
+        """CPU seconds that its living processes have used, by role, with those of their children that have ended."""
         used: Counter[str] = Counter()
         for process in self._processes():
             with suppress(psutil.Error):
                 times = process.cpu_times()
-                used[_role_of(process)] += times.user + times.system
+                used[_role_of(process)] += times.user + times.system + times.children_user + times.children_system
         return used
 
     def memory(self) -> Counter[str]:
