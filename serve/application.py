@@ -74,6 +74,7 @@ def build_api(
         Gate,
         protection=services.protection,
         trusted_proxies=settings.trusted_proxies,
+        allowed_hosts=settings.allowed_hosts,
         allowed_origins=settings.cors.allowed_origins,
     )
     app.add_middleware(UnexpectedErrors)

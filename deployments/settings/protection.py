@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -10,6 +11,8 @@ from pydantic import AfterValidator, Field
 from deployments.settings.group import SettingsGroup
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 
 
 def _network(text: str) -> str:
@@ -27,6 +30,15 @@ def _origin(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    name = text.lower()
+    if not _HOST.fullmatch(name):
+        raise ValueError(
+            f"{text!r} is no host name such as images.example.com or *.example.com, without port, and not *"
+        )
+    return name.removesuffix(".")
+
+
 class AuthSettings(SettingsGroup):
     """Whether API keys are asked for."""
 
@@ -38,6 +50,11 @@ class AuthSettings(SettingsGroup):
     )
     cache_seconds: float = Field(
         default=10.0, ge=0, le=300, description="For how long a replica takes a key for good after it was revoked."
+    )
+    wrong_keys_per_minute: int = Field(
+        default=20,
+        ge=1,
+        description="Wrong keys and links of an address, at each ingress replica, above which new keys are refused with 429.",
     )
     link_seconds: int = Field(
         default=3600, ge=60, le=604800, description="How long a signed link to an image is valid, in seconds."
@@ -77,6 +94,7 @@ class CorsSettings(SettingsGroup):
 
 
 ProxyNetworks = tuple[Annotated[str, AfterValidator(_network)], ...]
+HostNames = tuple[Annotated[str, AfterValidator(_host)], ...]
 
 
 def listens_elsewhere(host: str | None) -> bool:

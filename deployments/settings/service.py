@@ -19,6 +19,7 @@ from deployments.settings.group import SettingsGroup
 from deployments.settings.protection import (
     AuthSettings,
     CorsSettings,
+    HostNames,
     LimitSettings,
     ProxyNetworks,
     listens_elsewhere,
@@ -188,7 +189,12 @@ class Settings(BaseSettings):
     tracing: TracingSettings = Field(default_factory=TracingSettings, description="Traces of requests and jobs.")
     trusted_proxies: ProxyNetworks = Field(
         default=(),
-        description="Addresses and networks of proxies in front, whose X-Forwarded-For and -Proto are believed.",
+        description="Addresses and networks of proxies in front, whose X-Forwarded-For, -Proto and -Host are believed.",
+    )
+    allowed_hosts: HostNames = Field(
+        default=(),
+        description="Names of the service where no API keys are asked for, beside IP addresses and localhost: "
+        'images.example.com, *.example.com, or "*" for every one.',
     )
     body_seconds: float = Field(default=60.0, gt=0, description="Longest time in which a request's body must arrive.")
     answer_seconds: float = Field(

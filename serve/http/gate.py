@@ -1,4 +1,4 @@
-"""Checks every request before a route is chosen: its origin, its client's address, its caller."""
+"""Checks every request before a route is chosen: its host, its origin, its client's address, its caller."""
 
 from __future__ import annotations
 
@@ -13,21 +13,14 @@ from deployments.tracker.rate_windows import RateWindow
 from serve.errors import ApiError, InvalidRequestError
 from serve.http.access import is_public
 from serve.http.errors import problem_of
+from serve.http.origins import HostRules, hosts_of, refuse_other_sites
 from serve.http.problems import answer_problem, path_in_app
-from serve.protection.identity import NotAllowedError
 from serve.protection.protection import Protection
 from serve.protection.trusted_proxies import TrustedProxies
 
 # With these headers a client could set Ray Serve's time limit for its request, or let it run after a disconnect.
 # The proxy has acted on them already, but a request that is refused at once gains nothing.
 _HEADERS_OF_RAY = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
-_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-
-
-class CrossSiteError(NotAllowedError):
-    """The request comes from another site's page; cors.allowed_origins has the sites that may send any."""
-
-    code = "cross_site"
 
 
 class RayHeaderError(InvalidRequestError):
@@ -51,15 +44,22 @@ class Gate:
         app: The application behind this middleware.
         protection: Authenticates the caller.
         trusted_proxies: Networks of the proxies that are believed.
+        allowed_hosts: Names of the service, which are checked where no API keys are asked for.
         allowed_origins: Of the sites whose pages may change anything.
     """
 
     def __init__(
-        self, app: ASGIApp, protection: Protection, trusted_proxies: Sequence[str], allowed_origins: Collection[str]
+        self,
+        app: ASGIApp,
+        protection: Protection,
+        trusted_proxies: Sequence[str],
+        allowed_hosts: Collection[str],
+        allowed_origins: Collection[str],
     ) -> None:
         self.app = app
         self.protection = protection
         self.proxies = TrustedProxies(trusted_proxies)
+        self.hosts = HostRules(allowed_hosts)
         self.allowed_origins = allowed_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,9 +84,14 @@ class Gate:
 
     async def _admit(self, scope: Scope) -> None:
         headers, path = Headers(scope=scope), path_in_app(scope)
-        address = self._locate(scope, headers)
+        peer = scope["client"][0] if scope.get("client") else ""
+        behind_proxy = self.proxies.include(peer)
+        address = self._locate(scope, peer, headers) if behind_proxy else peer
+        hosts = hosts_of(headers, behind_proxy=behind_proxy)
+        if not self.protection.asks_for_keys:
+            self.hosts.refuse_others(hosts)
         _refuse_headers_of_ray(headers)
-        _refuse_other_sites(scope["method"], headers, self.allowed_origins)
+        refuse_other_sites(scope["method"], headers, hosts, self.allowed_origins)
         if is_public(path):
             identity = self.protection.anybody(address)
         else:
@@ -94,10 +99,7 @@ class Gate:
             identity = await self.protection.identify(address, scope["method"], path, headers, query)
         scope.setdefault("state", {})["identity"] = identity
 
-    def _locate(self, scope: Scope, headers: Headers) -> str:
-        peer = scope["client"][0] if scope.get("client") else ""
-        if not self.proxies.include(peer):
-            return peer
+    def _locate(self, scope: Scope, peer: str, headers: Headers) -> str:
         address = self.proxies.client_of(peer, ",".join(headers.getlist("x-forwarded-for")))
         scope["client"] = (address, 0)
         if (scheme := headers.get("x-forwarded-proto", "").strip().lower()) in ("http", "https"):
@@ -109,14 +111,6 @@ def _refuse_headers_of_ray(headers: Headers) -> None:
     for name in _HEADERS_OF_RAY:
         if name in headers:
             raise RayHeaderError(name)
-
-
-def _refuse_other_sites(method: str, headers: Headers, allowed: Collection[str]) -> None:
-    """Refuse requests of other sites' pages, which browsers mark: a page could use its reader's access."""
-    if method in _SAFE_METHODS or headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
-        return
-    if "*" not in allowed and headers.get("origin") not in allowed:
-        raise CrossSiteError
 
 
 def _tell_rate(headers: MutableHeaders, window: RateWindow) -> None:

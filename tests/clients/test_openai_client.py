@@ -127,8 +127,8 @@ class Counted(httpx2.ASGITransport):
 def in_memory(service, key="any", **options):
     """OpenAI's client on an application in memory, and its transport."""
     transport = Counted(service.app)
-    http = httpx2.AsyncClient(transport=transport, base_url="http://service/v1")
-    return openai.AsyncOpenAI(base_url="http://service/v1", api_key=key, http_client=http, **options), transport
+    http = httpx2.AsyncClient(transport=transport, base_url="http://localhost/v1")
+    return openai.AsyncOpenAI(base_url="http://localhost/v1", api_key=key, http_client=http, **options), transport
 
 
 class TestRetries:

@@ -137,7 +137,7 @@ async def api_service(
     app = build_api(services)
     # It raises what the application lets escape.
     transport = httpx.ASGITransport(app, client=("10.1.2.3", 4567))
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         yield ApiService(app, http, real, storage or files, known.images_dir)
     await services.feed.close()
     await real.close()

@@ -306,6 +306,6 @@ class TestWrongAddresses:
         ],
     )
     async def test_nothing_is_there(self, service, path):
-        response = await service.http.get(f"http://service{path}")
+        response = await service.http.get(f"http://localhost{path}")
 
         assert sentence(response, 404) == "There is nothing at this address."

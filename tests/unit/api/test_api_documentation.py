@@ -223,7 +223,7 @@ class TestViewer:
         references = re.findall(r'(?:src|href)="([^"]*)"', page.text) + re.findall(r"url: '([^']*)'", page.text)
         assert len(references) == 4
         for reference in references:
-            url = urljoin("http://service/docs", reference)
+            url = urljoin("http://localhost/docs", reference)
             assert urlsplit(url).netloc == "service"
             assert (await service.http.get(url)).status_code == 200
         assert not re.search(r"https?://", page.text)

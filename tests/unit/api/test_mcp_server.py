@@ -106,7 +106,7 @@ class TestGenerateImage:
         assert shown["mimeType"] == "image/png"
         assert json.loads(text["text"]) == told
         assert (told["job_id"], told["status"]) == (claim.job_id, "completed")
-        assert told["images"][0]["url"] == f"http://service/api/image/{image.id}"
+        assert told["images"][0]["url"] == f"http://localhost/api/image/{image.id}"
 
     async def test_tells_its_progress(self, service):
         params = {"name": "generate_image", "arguments": ARGUMENTS}

@@ -127,7 +127,7 @@ class TestGenerations:
         assert list(image) == [has]
         if has == "url":
             (made,) = await service.tracker.images.of_jobs([claim.job_id])
-            assert image["url"] == f"http://service/api/image/{made.id}"
+            assert image["url"] == f"http://localhost/api/image/{made.id}"
             assert (await service.http.get(image["url"])).content == await service.storage.read(made.key)
 
     async def test_an_idempotency_key_makes_one_job(self, service):
