@@ -33,9 +33,7 @@ def _origin(text: str) -> str:
 def _host(text: str) -> str:
     name = text.lower()
     if not _HOST.fullmatch(name):
-        raise ValueError(
-            f"{text!r} is no host name such as images.example.com or *.example.com, without port, and not *"
-        )
+        raise ValueError(f"{text!r} is no host name such as images.example.com or *.example.com, and not *")
     return name.removesuffix(".")
 
 
@@ -54,7 +52,7 @@ class AuthSettings(SettingsGroup):
     wrong_keys_per_minute: int = Field(
         default=20,
         ge=1,
-        description="Wrong keys and links of an address, at each ingress replica, above which new keys are refused with 429.",
+        description="Wrong keys and links of an address, at each ingress replica, above which others are answered 429.",
     )
     link_seconds: int = Field(
         default=3600, ge=60, le=604800, description="How long a signed link to an image is valid, in seconds."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, Storage
@@ -86,9 +86,21 @@ class RateWindows:
         """
         item = RateLimitItemPerMinute(per_minute)
         allowed = await self._limiter.hit(item, who)
-        reset_at, remaining = await self._limiter.get_window_stats(item, who)
+        return replace(await self.look(who, per_minute), exceeded=not allowed)
+
+    async def look(self, who: str, per_minute: int) -> RateWindow:
+        """Return a window without counting anything.
+
+        Args:
+            who: Whose window, and of what.
+            per_minute: Requests that there may be in it.
+
+        Raises:
+            limits.errors.StorageError: The Redis server cannot be used.
+        """
+        reset_at, remaining = await self._limiter.get_window_stats(RateLimitItemPerMinute(per_minute), who)
         left = max(1, math.ceil(reset_at - self._clock()))
-        return RateWindow(per_minute, max(0, remaining), left, exceeded=not allowed)
+        return RateWindow(per_minute, max(0, remaining), left)
 
 
 def _reason(error: Exception) -> str:

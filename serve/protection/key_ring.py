@@ -7,12 +7,13 @@ import binascii
 import time
 from collections.abc import Callable, Mapping
 
-from cachetools import FIFOCache
+from cachetools import FIFOCache, TTLCache
 
 from deployments.jobs.records.api_keys import ApiKey, hash_of, key_id_of
 from deployments.tracker.job_tracker import JobTracker
 
 _MOST_REMEMBERED = 10_000
+_VALID_SECONDS = 3600.0
 
 
 class KeyRing:
@@ -30,6 +31,7 @@ class KeyRing:
         self._clock = clock
         # By the keys' hashes: how long a look-up takes says nothing of a key.
         self._remembered: FIFOCache[str, tuple[float, ApiKey | None]] = FIFOCache(_MOST_REMEMBERED)
+        self._valid: TTLCache[str, bool] = TTLCache(_MOST_REMEMBERED, _VALID_SECONDS, clock)
 
     async def find(self, key: str) -> ApiKey | None:
         """Return what is known of a key; None where it is none, or was revoked.
@@ -49,7 +51,19 @@ class KeyRing:
             return known
         found = await self._tracker.keys.check(key_id, digest)
         self._remembered[digest] = (now + self._seconds, found)
+        if found is not None:
+            self._valid[digest] = True
+        else:
+            self._valid.pop(digest, None)
         return found
+
+    def was_valid(self, key: str) -> bool:
+        """Whether a key was found within the last hour, and has not been revoked since, as far as is known here.
+
+        Args:
+            key: The whole key.
+        """
+        return hash_of(key) in self._valid
 
 
 def key_in(headers: Mapping[str, str]) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from deployments.jobs.records.api_keys import Scope
+from deployments.jobs.records.api_keys import ApiKey, Scope
 from deployments.settings.service import Settings
 from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.rate_windows import RateWindows
@@ -15,6 +17,7 @@ from serve.protection.identity import Identity, NotAllowedError
 from serve.protection.key_ring import KeyRing, key_in
 from serve.protection.links import Links
 from serve.protection.rate_limits import RateLimits
+from serve.protection.wrong_keys import Pause, WrongKeys
 
 
 class UnauthenticatedError(ApiError):
@@ -38,6 +41,21 @@ class WrongLinkError(NotAllowedError):
     code = "invalid_link"
 
 
+@dataclass(frozen=True)
+class Clocks:
+    """How time passes.
+
+    Attributes:
+        monotonic: In seconds, for how long keys are remembered; any beginning.
+        now: Seconds since 1970, for links.
+        pause: Waits for some seconds, before a refusal.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    pause: Pause = asyncio.sleep
+
+
 class Protection:
     """Authenticates the requests of an ingress replica, and limits their rates.
 
@@ -45,8 +63,7 @@ class Protection:
         settings: The service's settings.
         tracker: Knows API keys, and counts the submits of all replicas.
         local: Counts what only this replica counts.
-        clock: In seconds, for how long keys are remembered; any beginning.
-        now: Seconds since 1970, for links.
+        clocks: Tell the time.
 
     Raises:
         SettingsError: The Redis server of the settings cannot be used.
@@ -57,13 +74,14 @@ class Protection:
         settings: Settings,
         tracker: JobTracker,
         local: RateWindows | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
+        clocks: Clocks = Clocks(),
     ) -> None:
         self._settings = settings
+        local = local or RateWindows()
         self.rate_limits = RateLimits(settings.limits, tracker, local)
-        self._keys = KeyRing(tracker, settings.auth.cache_seconds, clock)
-        self.links = Links(settings.auth, tracker, now)
+        self._keys = KeyRing(tracker, settings.auth.cache_seconds, clocks.monotonic)
+        self._wrong_keys = WrongKeys(settings.auth.wrong_keys_per_minute, local, clocks.pause)
+        self.links = Links(settings.auth, tracker, clocks.now)
 
     @property
     def asks_for_keys(self) -> bool:
@@ -92,6 +110,8 @@ class Protection:
             UnauthenticatedError: There is no API key.
             WrongKeyError: It is no valid one.
             WrongLinkError: There is a link instead, which is not valid.
+            TooManyWrongKeysError: There were too many of both from this network; a link or a key that was valid here
+                within the last hour still opens.
             JobError: The tracker does not answer.
         """
         if not self.asks_for_keys:
@@ -100,9 +120,19 @@ class Protection:
         if is_link and await self.links.is_valid(path, query):
             return Identity(address, address, frozenset({Scope.READ}), sees_all=True)
         key = key_in(headers)
-        if key is None:
-            raise WrongLinkError if is_link else UnauthenticatedError
-        found = await self._keys.find(key)
+        if key is None and not is_link:
+            raise UnauthenticatedError
+        found = await self._find(address, key)
         if found is None:
-            raise WrongKeyError
+            raise WrongLinkError if key is None else WrongKeyError
         return Identity.of_key(found, address)
+
+    async def _find(self, address: str, key: str | None) -> ApiKey | None:
+        """Look up a key; None for a wrong one, and for a wrong link instead of one."""
+        if key is not None and self._keys.was_valid(key) and (found := await self._keys.find(key)) is not None:
+            return found  # an honest client may share its network with whoever tries wrong keys
+
+        async def look_up() -> ApiKey | None:
+            return None if key is None else await self._keys.find(key)
+
+        return await self._wrong_keys.attempt(address, look_up)
