@@ -24,6 +24,7 @@ from deployments.settings.protection import listens_elsewhere
 from deployments.settings.service import Settings, SettingsError, load_settings
 from deployments.storage.opening import prepare_storage
 from deployments.telemetry.logs import configure_logs
+from serve.http import front
 
 _APP_NAME = "cyberimage"
 _LEAST_LOGICAL_CPUS = 2
@@ -198,6 +199,8 @@ def prepare_environment() -> None:
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     # Which proxies are believed is a setting of ours; uvicorn would believe whoever is on this machine.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+    # What the proxy does before the application sees a request.
+    os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", front.IMPORT_PATH)
     # A self-hosted service reports to nobody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

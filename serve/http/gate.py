@@ -13,18 +13,15 @@ from deployments.tracker.rate_windows import RateWindow
 from serve.errors import ApiError, InvalidRequestError
 from serve.http.access import is_public
 from serve.http.errors import problem_of
+from serve.http.front import HEADERS_OF_RAY
 from serve.http.origins import HostRules, hosts_of, refuse_other_sites
 from serve.http.problems import answer_problem, path_in_app
 from serve.protection.protection import Protection
 from serve.protection.trusted_proxies import TrustedProxies
 
-# With these headers a client could set Ray Serve's time limit for its request, or let it run after a disconnect.
-# The proxy has acted on them already, but a request that is refused at once gains nothing.
-_HEADERS_OF_RAY = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
-
 
 class RayHeaderError(InvalidRequestError):
-    """The request has a header by which Ray Serve would be told what to do.
+    """The request has a header that Ray Serve would obey.
 
     Args:
         name: Of the header.
@@ -108,7 +105,7 @@ class Gate:
 
 
 def _refuse_headers_of_ray(headers: Headers) -> None:
-    for name in _HEADERS_OF_RAY:
+    for name in HEADERS_OF_RAY:
         if name in headers:
             raise RayHeaderError(name)
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
-from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.telemetry.logs import about
+from serve.http.front import request_id_of
 from serve.http.problems import Problem, answer_problem, path_in_app
 
 logger = logging.getLogger(__name__)
 
-_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TOO_MUCH_AT_ONCE = "Too many bytes of your requests are under way; send this one again when others are answered."
 # A page has its own policy.
 _HEADERS = {
@@ -48,8 +46,7 @@ class RequestHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _SANE_REQUEST_ID.fullmatch(given) else str(uuid4())
+        request_id = request_id_of(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
 
