@@ -20,7 +20,7 @@ import yaml
 from ray._common.test_utils import wait_for_condition
 
 from deployments.telemetry import metrics
-from tests.support.manifests import PROJECT, ray_groups, serve_config
+from tests.support.manifests import PROJECT, environment, ray_container, ray_groups, serve_config
 from tests.support.metric_names import all_metrics, exposed_names
 from tests.support.ports import free_port
 from tests.support.postgresql import PostgresqlServer
@@ -28,6 +28,7 @@ from tests.support.s3_server import S3Server
 from tests.support.serve_run import wait_for_answer
 from tests.support.service import WAIT_SECONDS
 
+FRONT = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 SERVE = [sys.executable, "-m", "ray.serve.scripts", "run"]
 # What no test here does: pad a batch, and have a pool.
 NOT_SEEN = {metrics.PADDED_ROWS, metrics.POOL_SWAPS, metrics.POOL_SWAP_SECONDS, metrics.POOL_WEIGHT_BYTES}
@@ -65,22 +66,28 @@ def local_config(overlay: str, folder: Path, port: int, **settings: Any) -> Path
     return path
 
 
+def environment_of_pods(overlay: str) -> dict[str, Any]:
+    """What the head has, and every worker."""
+    return environment(ray_container(ray_groups(overlay)["head"]))
+
+
 def custom_resources(overlay: str) -> dict[str, float]:
     """What the worker groups offer, on one node."""
     return {name: 1 for group in ray_groups(overlay).values() for name in group.get("resources", {})}
 
 
 @contextmanager
-def serving(overlay: str, config: Path, port: int, **environment: str) -> Iterator[Path]:
+def serving(overlay: str, config: Path, port: int, **variables: str) -> Iterator[Path]:
     """Run `serve run` until it answers; gives the folder of its Ray cluster."""
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         more = {
             "RAY_ADDRESS": "local",
             "RAY_TMPDIR": folder,
             "RAY_USAGE_STATS_ENABLED": "0",
+            FRONT: environment_of_pods(overlay)[FRONT]["value"],
             "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": 8, **custom_resources(overlay)}),
             "RAY_metrics_report_interval_ms": "3000",  # gauges are forgotten after twice that
-            **environment,
+            **variables,
         }
         with (config.parent / "log").open("w") as log:
             process = subprocess.Popen(
@@ -135,6 +142,9 @@ def test_one_gpu_overlay_starts_a_model_when_it_is_asked_for_and_every_metric_ca
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             draw(client, "sana-sprint")
             assert client.post("/api/generate", json={"model_id": "none", "prompt": "a"}).status_code == 400
+            assert client.get("/-/routes").status_code == 404
+            for host, status in (("cyberimage-serve-svc:8000", 200), ("evil.example:8000", 403)):
+                assert client.get("/live", headers={"Host": host}).status_code == status
 
         wanted = {name for metric in all_metrics() for name in exposed_names(metric) if metric not in NOT_SEEN}
         missing = set(wanted)

@@ -8,6 +8,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from ray._common.test_utils import wait_for_condition
@@ -83,6 +84,13 @@ def test_start_generate_stop_and_start_again(tmp_path, monkeypatch):
         # A replica's socket for calls between deployments asks for Ray's token, and cannot be moved.
         replicas = [f"ray::ServeReplica:cyberimage:{name}" for name in ("Ingress", "model-shapes")]
         assert open_to_others(marker) == replicas
+
+        # No name that a page makes mean this machine opens Ray's dashboard, which asks for the cluster's token.
+        dashboard = first.service.http.get("/api/service").json()["links"]["ray_dashboard"]
+        rebound = {"Host": "evil.example:8265", "Sec-Fetch-Site": "same-origin"}
+        for method, path in (("GET", "/api/jobs/"), ("POST", "/api/jobs/"), ("GET", "/api/serve/applications/")):
+            answer = httpx.request(method, f"{dashboard}{path}", headers=rebound, json={"entrypoint": "true"})
+            assert answer.status_code == 401, (method, path)
 
         curl = next(line for line in printed.splitlines() if "curl " in line)
         answer = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=WAIT_SECONDS, check=True)

@@ -14,6 +14,8 @@ from deployments.catalog.catalog import Catalog, load_catalog
 from deployments.cluster import tracker_resources
 from deployments.settings.service import Settings, load_settings
 from serve.app import model_options
+from serve.http.front import IMPORT_PATH
+from serve.http.origins import HostRules, UnknownHostError
 from tests.support.manifests import (
     FOLDER,
     PROJECT,
@@ -190,6 +192,12 @@ class TestCluster:
         for worker in workers:
             assert worker.items() >= shared.items()
 
+    @each_overlay
+    def test_every_proxy_has_the_front(self, overlay: str) -> None:
+        for name, group in ray_groups(overlay).items():
+            variable = environment(ray_container(group))["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
+            assert variable["value"] == IMPORT_PATH, name
+
     @pytest.mark.parametrize("name", ["CYBERIMAGE_STORAGE__BUCKETS", "CYBERIMAGE_CATALOGUE", "CYBERIMAGE_CATALOG__X"])
     def test_variable_that_is_no_setting_is_told(self, name: str) -> None:
         assert not is_setting(name)
@@ -205,6 +213,16 @@ class TestCluster:
 
 
 class TestOneNode:
+    @each_local_overlay
+    def test_answers_under_the_names_of_its_service_without_keys(self, overlay: str) -> None:
+        (namespace,) = {each["metadata"]["namespace"] for each in objects(overlay, "RayService").values()}
+        rules = HostRules(load_settings(arguments(overlay)).allowed_hosts)
+        names = ["cyberimage-serve-svc", namespace, "svc", "cluster", "local"]
+
+        rules.refuse_others([f"{'.'.join(names[:length])}:8000" for length in (1, 2, 3, 5)])
+        with pytest.raises(UnknownHostError):
+            rules.refuse_others([f"{names[0]}.other.svc"])
+
     @each_local_overlay
     def test_worker_is_where_the_head_is(self, overlay: str) -> None:
         groups = ray_groups(overlay)
