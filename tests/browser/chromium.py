@@ -27,6 +27,6 @@ def find_chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next(installed, None)
 
 
-def launch(playwright: Playwright, executable: str) -> Browser:
+def launch(playwright: Playwright, executable: str, *arguments: str) -> Browser:
     """Start it, without windows and without requests of its own."""
-    return playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+    return playwright.chromium.launch(executable_path=executable, args=[*ARGUMENTS, *arguments])

@@ -224,7 +224,7 @@ class TestViewer:
         assert len(references) == 4
         for reference in references:
             url = urljoin("http://localhost/docs", reference)
-            assert urlsplit(url).netloc == "service"
+            assert urlsplit(url).netloc == "localhost"
             assert (await service.http.get(url)).status_code == 200
         assert not re.search(r"https?://", page.text)
 
