@@ -97,7 +97,7 @@ class HostRules:
     def refuse_others(self, hosts: Sequence[str]) -> None:
         """Refuse a request under another name.
 
-        IP addresses and ``localhost`` are always the service's own: nobody can have them mean another machine.
+        IP addresses and ``localhost`` always pass: nobody but this machine can have them as a page's name.
 
         Args:
             hosts: Those that :func:`hosts_of` finds; a request of no browser may have none.
@@ -128,7 +128,8 @@ def hosts_of(headers: Headers, *, behind_proxy: bool) -> list[str]:
     """
     hosts = headers.getlist("host")
     if behind_proxy:
-        hosts += [part.strip() for value in headers.getlist("x-forwarded-host") for part in value.split(",")]
+        forwarded = ",".join(headers.getlist("x-forwarded-host")).split(",")
+        hosts += [host for part in forwarded if (host := part.strip())]
     return hosts
 
 

@@ -279,6 +279,8 @@ class TestHosts:
             assert (await service.http.get("/live", headers=hidden)).status_code == 403
             named = {"Host": "127.0.0.1:8000", "X-Forwarded-Host": "localhost, evil.example"}
             assert (await service.http.get("/live", headers=named)).status_code == status
+            empty = {"Host": "127.0.0.1:8000", "X-Forwarded-Host": ""}
+            assert (await service.http.get("/live", headers=empty)).status_code == 200
 
     async def test_every_one_may_be_allowed(self, tmp_path):
         async with api_service(tmp_path, allowed_hosts=["*"]) as service:
