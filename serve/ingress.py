@@ -19,6 +19,7 @@ from deployments.upkeep.retention import Retention
 from deployments.upkeep.sweep import Upkeep
 from serve.application import build_api
 from serve.dispatch import Dispatcher
+from serve.http.disconnects import Disconnects
 from serve.reconfiguration import apply_live_settings
 from serve.services.services import Services
 
@@ -58,7 +59,9 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray Serve calls this once the replica is constructed."""
-        return build_api(self._services, self._lifespan)
+        app = build_api(self._services, self._lifespan)
+        app.add_middleware(Disconnects)
+        return app
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:

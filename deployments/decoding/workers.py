@@ -14,10 +14,10 @@ from typing import Any
 from deployments.decoding.limits import Limits
 from deployments.decoding.process import WorkerDiedError, WorkerProcess
 from deployments.decoding.tasks import REFUSALS
-from deployments.decoding.turns import Turns
 from deployments.parameters import GenerationSettings
 from deployments.storage.masks import MaskForm
-from deployments.storage.picture import DamagedPictureError, PictureTooCostlyError
+from deployments.storage.picture import DamagedPictureError, PictureError, PictureTooCostlyError
+from deployments.turns import TooManyWaitingError, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,14 @@ _MOST_WAITING_EACH = 128  # a page of thumbnails, over one connection
 
 # Those that wait for a request. They are of no one's in particular, so all owners of a process share them.
 _idle: deque[WorkerProcess] = deque()
+
+
+class TooManyPicturesError(PictureError):
+    """Too many of your pictures are waiting to be decoded; send this one again in a moment."""
+
+    status = 429
+    code = "too_many_pictures"
+    retry_after_seconds = 1
 
 
 class DecodingFailedError(Exception):
@@ -105,8 +113,11 @@ class PictureWorkers:
 
     async def _carry_out(self, client: str, task: str, content: bytes, **arguments: Any) -> PictureFile:
         request = {"task": task, "arguments": arguments, "limits": asdict(self._limits)}
-        async with self._turns.place(client):
-            fields, made = await self._ask(request, content)
+        try:
+            async with self._turns.place(client):
+                fields, made = await self._ask(request, content)
+        except TooManyWaitingError:
+            raise TooManyPicturesError from None
         if (refusal := fields.get("refusal")) is not None:
             raise REFUSALS[refusal](fields["message"])
         if (failure := fields.get("failure")) is not None:

@@ -165,6 +165,9 @@ class Settings(BaseSettings):
     max_upload_pixels: int = Field(
         default=2**25, ge=64, description="Most pixels, width times height, of a picture that a client sends."
     )
+    max_archive_bytes: int = Field(
+        default=512 * 1024 * 1024, ge=1024, description="Most bytes of the images that are downloaded in one ZIP file."
+    )
     picture_workers: int = Field(
         default=2,
         ge=1,

@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.telemetry.logs import about
@@ -101,6 +102,8 @@ class UnexpectedErrors:
 
         try:
             await self.app(scope, receive, send_and_note)
+        except ClientDisconnect:
+            logger.debug("The client of %s %r left before its request was complete", scope["method"], scope["path"])
         except Exception:
             request_id = scope["state"]["request_id"]
             logger.exception("%s %r failed (request %s)", scope["method"], scope["path"], request_id)

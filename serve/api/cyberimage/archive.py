@@ -9,10 +9,27 @@ from zipstream import ZIP_STORED, ZipStream
 
 from deployments.jobs.records.jobs import Image
 from deployments.storage.base import Storage, StorageError
+from serve.errors import ApiError
 
 MISSING_NAME = "missing.txt"
 
 logger = logging.getLogger(__name__)
+
+
+class ArchiveTooLargeError(ApiError):
+    """The images are too large for one archive."""
+
+    status = 413
+    code = "archive_too_large"
+
+
+def require_small_archive(images: Sequence[Image], most_bytes: int) -> None:
+    """Raise :class:`ArchiveTooLargeError` for more bytes of images than one archive may have."""
+    total = sum(image.byte_count for image in images)
+    if total > most_bytes:
+        raise ArchiveTooLargeError(
+            f"ids: these images have {total} bytes; {most_bytes} or fewer can be downloaded at once, so send fewer ids."
+        )
 
 
 async def zip_images(storage: Storage, images: Sequence[Image], unknown: Sequence[str]) -> AsyncIterator[bytes]:

@@ -12,10 +12,10 @@ from deployments.storage.thumbnails import delete_image_files
 from deployments.upkeep.sweep import Sweep
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage import gallery_examples as shown
-from serve.api.cyberimage.archive import zip_images
+from serve.api.cyberimage.archive import require_small_archive, zip_images
 from serve.api.cyberimage.gallery_bodies import DeletedImagesAnswer, ImageIdsBody, SweepAnswer, UsageAnswer
 from serve.api.cyberimage.parameters import Behind
-from serve.http.access import ADMINISTERS, CHANGES, READS, Who
+from serve.http.access import ADMINISTERS, CHANGES, DOWNLOADS, READS, Who
 from serve.protection.identity import Identity
 from serve.services.services import Services
 
@@ -44,7 +44,7 @@ async def delete_images(behind: Behind, who: Who, body: IdsBody) -> DeletedImage
 
 @router.post(
     "/api/images/download",
-    dependencies=[READS],
+    dependencies=[READS, DOWNLOADS],
     tags=["images"],
     responses=shown.ARCHIVE | shown.BAD_IDS | answers.DOWN,
     response_class=Response,
@@ -52,6 +52,7 @@ async def delete_images(behind: Behind, who: Who, body: IdsBody) -> DeletedImage
 async def download_images(behind: Behind, who: Who, body: IdsBody) -> Response:
     """Fetch up to 500 images as one ZIP file, as `ID.png`. What could not be read is named in its `missing.txt`."""
     found, missing = await _own_images(behind, who, body)
+    require_small_archive(found, behind.settings.max_archive_bytes)
     return StreamingResponse(
         zip_images(behind.storage, found, missing),
         media_type="application/zip",

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from deployments.decoding.turns import TooManyPicturesError
+from deployments.decoding.workers import TooManyPicturesError
 from deployments.storage.picture import DamagedPictureError, WrongFormatError
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.bodies import InputAnswer

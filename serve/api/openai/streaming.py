@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sse_starlette import ServerSentEvent
 
-from deployments.decoding.turns import TooManyPicturesError
+from deployments.decoding.workers import TooManyPicturesError
 from deployments.jobs.queue.views import JobView
 from deployments.jobs.records.exceptions import JobError
 from deployments.jobs.records.jobs import Job

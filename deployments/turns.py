@@ -7,15 +7,9 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from deployments.storage.picture import PictureError
 
-
-class TooManyPicturesError(PictureError):
-    """Too many of your pictures are waiting to be decoded; send this one again in a moment."""
-
-    status = 429
-    code = "too_many_pictures"
-    retry_after_seconds = 1
+class TooManyWaitingError(Exception):
+    """Too many requests of this client wait for their turns."""
 
 
 class Turns:
@@ -24,10 +18,10 @@ class Turns:
     Args:
         places: How many there are.
         most_each: Of one client at the same time.
-        most_waiting_each: Requests of one client that wait.
+        most_waiting_each: Requests of one client that wait; None for any number.
     """
 
-    def __init__(self, places: int, most_each: int, most_waiting_each: int) -> None:
+    def __init__(self, places: int, most_each: int, most_waiting_each: int | None = None) -> None:
         self._free = places
         self._most_each = most_each
         self._most_waiting_each = most_waiting_each
@@ -42,7 +36,7 @@ class Turns:
             client: Whose turn it is.
 
         Raises:
-            TooManyPicturesError: Too many requests of this client wait already.
+            TooManyWaitingError: Too many requests of this client wait already.
         """
         await self._take(client)
         try:
@@ -52,18 +46,18 @@ class Turns:
 
     async def _take(self, client: str) -> None:
         queue = self._waiting.setdefault(client, deque())
-        if len(queue) >= self._most_waiting_each:
-            raise TooManyPicturesError
+        if self._most_waiting_each is not None and len(queue) >= self._most_waiting_each:
+            raise TooManyWaitingError
         turn = asyncio.get_running_loop().create_future()
         queue.append(turn)
         self._hand_out()
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.cancelled():
-                queue.remove(turn)
-            else:  # the place came at the same moment
+            if not turn.cancelled():  # the place came at the same moment
                 self._give_back(client)
+            elif turn in queue:
+                queue.remove(turn)
             raise
 
     def _give_back(self, client: str) -> None:
@@ -77,6 +71,8 @@ class Turns:
         for client, queue in list(self._waiting.items()):
             if not self._free:
                 return
+            while queue and queue[0].done():  # whoever waited is leaving
+                queue.popleft()
             if queue and self._held[client] < self._most_each:
                 self._free -= 1
                 self._held[client] += 1
