@@ -3,10 +3,10 @@
     python -m benchmarks.fuzz_pictures [--cases 10000] [--seed 0] [--case N] [--api]
 
 The files come from ``tests/support/picture_corpus``. They are decoded in a child process, so that one that crashes or
-hangs a decoder is a line of the report and no more. Found are: an exception that the decoder does not promise, more than 2
-seconds of CPU, more than a gigabyte above what the process held before, a crash, and no answer in 20 seconds; the exit
-status is 1 then. With ``--api`` each file is sent to the routes that take pictures, of the application in process; found is
-whatever is no 2xx or 4xx.
+hangs a decoder is a line of the report and no more. Findings are an exception that the decoder does not promise, more
+than 2 seconds of CPU, more than a gigabyte above what the process held before, a crash, and no answer in 20 seconds; the
+exit status is 1 then. With ``--api`` each file is sent to the routes that take pictures, of the application in this
+process; a finding is what is answered neither 2xx nor 4xx.
 """
 
 from __future__ import annotations
@@ -26,17 +26,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from deployments.settings.service import Settings
-from deployments.storage.metadata.image_file import UnreadableImageError, opened_image, read_metadata, read_parameters
-from deployments.storage.metadata.png import encode_png
-from deployments.storage.picture import PictureError, decode_picture
-from deployments.storage.thumbnails import encode_thumbnail
 from tests.support.api_service import ApiService, api_service
 from tests.support.picture_corpus import Case, case
+from tests.support.picture_corpus.decoders import PROMISED, decoders
 from tests.support.picture_ways import CATALOG, PICTURES, drawing
 
 CPU_SECONDS, MEGABYTES, PATIENCE = 2.0, 1024, 20.0
 MAX_PIXELS = int(Settings.model_fields["max_upload_pixels"].default)
-_PROMISED = (PictureError, UnreadableImageError)
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Outcome:
         decoder: Which.
         result: What it gave: the exception's name, the answer's status, or that it is decoded.
         fault: What is wrong with that; empty where it is as promised.
-        seconds: Of CPU; through the API those of the whole process, the drawing of images included.
+        seconds: Of CPU; through the API, until the answer.
         megabytes: The peak, above what the process held before.
     """
 
@@ -126,25 +122,7 @@ def _run(connection: Connection, numbers: range, seed: int, through_api: bool) -
         return
     for number in numbers:
         made = case(number, seed)
-        connection.send([_decoded(number, made, decoder, work) for decoder, work in DECODERS.items()])
-
-
-def _upload(content: bytes) -> None:
-    encode_png(decode_picture(content, MAX_PIXELS), {})
-
-
-def _thumbnail(content: bytes) -> None:
-    with opened_image(content) as image:
-        if image.width * image.height <= MAX_PIXELS:  # as of every image that storage may hold
-            encode_thumbnail(image, 256)
-
-
-DECODERS: dict[str, Callable[[bytes], object]] = {
-    "upload": _upload,
-    "metadata": read_metadata,
-    "parameters": read_parameters,
-    "thumbnail": _thumbnail,
-}
+        connection.send([_decoded(number, made, decoder, work) for decoder, work in decoders(MAX_PIXELS).items()])
 
 
 def _decoded(number: int, made: Case, decoder: str, work: Callable[[bytes], object]) -> Outcome:
@@ -153,7 +131,7 @@ def _decoded(number: int, made: Case, decoder: str, work: Callable[[bytes], obje
     try:
         work(made.content)
         result = "decoded"
-    except _PROMISED as error:
+    except PROMISED as error:
         result = type(error).__name__
     except Exception as error:
         result, fault = type(error).__name__, f"not a promised exception: {error!r}"
@@ -172,7 +150,7 @@ async def _send(connection: Connection, numbers: range, seed: int) -> None:
 async def _sent(
     service: ApiService, number: int, made: Case, way: Callable[[ApiService, bytes], Awaitable[object]]
 ) -> Outcome:
-    used, fault = time.process_time(), ""
+    began, fault = time.monotonic(), ""
     try:
         response = await way(service, made.content)
         status = int(getattr(response, "status_code", 0))
@@ -181,7 +159,7 @@ async def _sent(
             fault = f"status {status}: {getattr(response, 'text', '')[:200]}"
     except Exception as error:  # the application let it escape
         result, fault = type(error).__name__, f"not answered: {error!r}"
-    return Outcome(number, made.name, way.__name__, result, fault, time.process_time() - used)
+    return Outcome(number, made.name, way.__name__, result, fault, time.monotonic() - began)
 
 
 def _excess(seconds: float, megabytes: float) -> str:

@@ -1,4 +1,4 @@
-"""What is done to a file: some of it at any byte, some of it with knowledge of the format, so that decoding goes deep."""
+"""What is done to a file: at any byte, or with knowledge of the format, so that decoding goes deep."""
 
 from __future__ import annotations
 
@@ -151,9 +151,11 @@ def png_size(content: bytes, chance: random.Random) -> bytes:
     """Change what the header says: width, height, depth, colours, interlacing."""
     parts = png_chunks(content)
     if parts and parts[0][0] == b"IHDR" and len(parts[0][1]) >= 13:
-        code, at = chance.choice(((">I", 0), (">I", 4), ("B", 8), ("B", 9), ("B", 12)))
-        value = chance.choice(_SIDES) if code == ">I" else chance.randrange(20)
-        parts[0] = b"IHDR", _at(parts[0][1], at, code, value)
+        header = parts[0][1]
+        for _ in range(chance.choice((1, 2))):
+            code, at = chance.choice(((">I", 0), (">I", 4), ("B", 8), ("B", 9), ("B", 12)))
+            header = _at(header, at, code, chance.choice(_SIDES) if code == ">I" else chance.randrange(20))
+        parts[0] = b"IHDR", header
     return png_of(parts)
 
 
@@ -200,9 +202,11 @@ def jpeg_size(content: bytes, chance: random.Random) -> bytes:
                 ("B", 0, (1, 8, 12, 16)), (">H", 1, _SIDES), (">H", 3, _SIDES), ("B", 5, range(6)),
                 ("B", 7, (0x11, 0x14, 0x41, 0x44, 0x00, 0xFF, 0x12)), ("B", 8, range(5)),
             ))  # fmt: skip
-            parts[at] = head, _at(data, where, code, chance.choice(values))
+            data = _at(data, where, code, chance.choice(values))
             if chance.random() < 0.2:
-                parts[at] = head[:1] + chance.choice(_FRAMES) + head[2:], data
+                data = _at(_at(data, 1, ">H", chance.choice(_SIDES)), 3, ">H", chance.choice(_SIDES))
+            kind = chance.choice((*_FRAMES, *[head[1:2]] * 30))
+            parts[at] = head[:1] + kind + head[2:], data
     return jpeg_of(parts)
 
 
@@ -235,11 +239,9 @@ def riff_size(content: bytes, chance: random.Random) -> bytes:
     if at is None:
         return bits(content, chance)
     name, data = parts[at]
-    low = {b"VP8X": 0, b"VP8 ": 0, b"VP8L": 0, b"ANMF": 0}[name]
-    high = {b"VP8X": 10, b"VP8 ": 10, b"VP8L": 5, b"ANMF": 16}[name]
     found = bytearray(data)
     for _ in range(chance.choice((1, 2, 4))):
-        place = chance.randrange(low, high)
+        place = chance.randrange({b"VP8L": 5, b"ANMF": 16}.get(name, 10))
         if place < len(found):
             found[place] = chance.choice((0, 1, 0x3F, 0x7F, 0xFF, chance.randrange(256)))
     parts[at] = name, bytes(found)
@@ -279,11 +281,10 @@ def box_nested(content: bytes, chance: random.Random) -> bytes:
 
 def tiff_inside(content: bytes, chance: random.Random) -> bytes:
     """Break the EXIF block within: offsets out of it, directories in a circle, counts without end."""
-    for order, mark in (("<", b"II*\0"), (">", b"MM\0*")):
-        start = content.find(mark)
-        if start >= 0:
-            break
-    else:
+    order, start = "<", content.find(b"II*\0")
+    if start < 0:
+        order, start = ">", content.find(b"MM\0*")
+    if start < 0:
         return number(content, chance)
     found = content
     for _ in range(chance.choice((1, 2, 5))):

@@ -11,7 +11,9 @@ import pytest
 from tests.support.api_service import ApiService, api_service
 from tests.support.dialects import opened
 from tests.support.hostile_files import MOST_BYTES, MOST_PIXELS, REFUSED, SCRIPT, SIDEWAYS, TAKEN, UPRIGHT, damaged
-from tests.support.picture_ways import CATALOG, PICTURES, WAYS, Way, drawing, kept_files
+from tests.support.picture_corpus import case
+from tests.support.picture_corpus.containers import png_chunks
+from tests.support.picture_ways import CATALOG, PICTURES, WAYS, Way, as_input, drawing, kept_files
 
 
 @pytest.fixture
@@ -59,3 +61,25 @@ async def test_no_damage_is_an_error_of_the_server(service: ApiService) -> None:
         way = WAYS[number % len(WAYS)]
         response = await way(service, content)
         assert response.status_code in (200, 400, 413, 415, 422), f"{number}, {way.__name__}: {response.text}"
+
+
+@pytest.mark.filterwarnings("ignore")
+async def test_of_any_file_at_all_nothing_is_kept_but_a_clean_picture(service: ApiService) -> None:
+    for number in range(400):
+        made = case(number, seed=1)
+        response = await as_input(service, made.content)
+        assert response.status_code in (200, 400, 413, 415), f"case {number}, {made.name}: {response.text}"
+
+    kept = [path.read_bytes() for path in kept_files(service)]
+    assert len(kept) > 50
+    for content in kept:
+        assert {name for name, _ in png_chunks(content)} <= {b"IHDR", b"fdEC", b"IDAT", b"IEND"}  # fdEC is fpng's mark
+        assert opened(content).mode in ("L", "RGB", "RGBA")
+
+
+@pytest.mark.filterwarnings("ignore")
+async def test_no_file_at_all_is_an_error_of_the_server(service: ApiService) -> None:
+    for number in range(400):
+        made, way = case(number, seed=2), WAYS[number % len(WAYS)]
+        response = await way(service, made.content)
+        assert response.status_code in (200, 400, 413, 415, 422), f"case {number}, {made.name}: {response.text}"
