@@ -28,7 +28,8 @@ endif
 test-unit: $(VENV)/.ready-to-test ## run the fast tests only
 	@$(SIDE_BY_SIDE) tests/unit $(ARGS)
 
-fuzz: $(VENV)/.ready-to-test ## send 10,000 requests and more, made from the OpenAPI document, right and wrong ones
+fuzz: $(VENV)/.ready-to-test ## decode 10,000 broken pictures, and send 10,000 requests made from the OpenAPI document
+	@$(BIN)/python -m benchmarks.fuzz_pictures && $(BIN)/python -m benchmarks.fuzz_pictures --api --cases 1000 --seed 1
 	@$(BIN)/pip install --quiet --constraint constraints.txt schemathesis && $(BIN)/python -m benchmarks.fuzz_api $(ARGS)
 
 audit: $(VENV)/.ready-to-test ## look for risky calls, and for known vulnerabilities of the pinned packages

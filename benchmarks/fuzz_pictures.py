@@ -4,8 +4,8 @@
 
 The files come from ``tests/support/picture_corpus``. They are decoded in a child process, so that one that crashes or
 hangs a decoder is a line of the report and no more. Findings are an exception that the decoder does not promise, more
-than 2 seconds of CPU, more than a gigabyte above what the process held before, a crash, and no answer in 20 seconds; the
-exit status is 1 then. With ``--api`` each file is sent to the routes that take pictures, of the application in this
+than 2 seconds of CPU, more than a gigabyte above what the process held before, a crash, and no answer in 20 seconds;
+the exit status is 1 then. With ``--api`` each file is sent to the routes that take pictures, of the application in this
 process; a finding is what is answered neither 2xx nor 4xx.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
-import re
 import resource
 import tempfile
 import time
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from benchmarks.cost import measured
 from deployments.settings.service import Settings
 from tests.support.api_service import ApiService, api_service
 from tests.support.picture_corpus import Case, case
@@ -126,17 +126,18 @@ def _run(connection: Connection, numbers: range, seed: int, through_api: bool) -
 
 
 def _decoded(number: int, made: Case, decoder: str, work: Callable[[bytes], object]) -> Outcome:
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is held now
-    held, used, fault = _resident("VmRSS"), time.process_time(), ""
-    try:
-        work(made.content)
-        result = "decoded"
-    except PROMISED as error:
-        result = type(error).__name__
-    except Exception as error:
-        result, fault = type(error).__name__, f"not a promised exception: {error!r}"
-    seconds, megabytes = time.process_time() - used, _resident("VmHWM") - held
-    return Outcome(number, made.name, decoder, result, fault or _excess(seconds, megabytes), seconds, megabytes)
+    fault = ""
+    with measured() as cost:
+        try:
+            work(made.content)
+            result = "decoded"
+        except PROMISED as error:
+            result = type(error).__name__
+        except Exception as error:
+            result, fault = type(error).__name__, f"not a promised exception: {error!r}"
+    if cost.seconds > CPU_SECONDS or cost.megabytes > MEGABYTES:
+        fault = fault or "too much"
+    return Outcome(number, made.name, decoder, result, fault, cost.seconds, cost.megabytes)
 
 
 async def _send(connection: Connection, numbers: range, seed: int) -> None:
@@ -160,17 +161,6 @@ async def _sent(
     except Exception as error:  # the application let it escape
         result, fault = type(error).__name__, f"not answered: {error!r}"
     return Outcome(number, made.name, way.__name__, result, fault, time.monotonic() - began)
-
-
-def _excess(seconds: float, megabytes: float) -> str:
-    if seconds > CPU_SECONDS:
-        return f"{seconds:.1f} s of CPU"
-    return f"{megabytes:.0f} MB" if megabytes > MEGABYTES else ""
-
-
-def _resident(field: str) -> float:
-    found = re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
 
 
 def _line(outcome: Outcome) -> str:

@@ -52,7 +52,7 @@ def png_header(size: tuple[int, int], depth: int, colour: int, interlaced: bool 
 
 
 def png_row_sizes(size: tuple[int, int], depth: int, colour: int, interlaced: bool = False) -> list[tuple[int, int]]:
-    """How many rows there are of how many bytes, the filter's own byte not counted, pass by pass; arguments as above."""
+    """The number of rows of each pass, and their bytes without the filter's own; arguments as of ``png_header``."""
     width, height = size
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
     counts = [(-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes]

@@ -196,17 +196,17 @@ def jpeg_codes(content: bytes, chance: random.Random) -> bytes:
 def jpeg_size(content: bytes, chance: random.Random) -> bytes:
     """Change the frame: depth, height, width, number of components, sampling, and the kind of codes."""
     parts = jpeg_segments(content)
-    for at, (head, data) in enumerate(parts):
-        if head[1:2] in _FRAMES and len(data) > 7:
+    for at, (head, frame) in enumerate(parts):
+        if head[1:2] in _FRAMES and len(frame) > 7:
             code, where, values = chance.choice((
                 ("B", 0, (1, 8, 12, 16)), (">H", 1, _SIDES), (">H", 3, _SIDES), ("B", 5, range(6)),
                 ("B", 7, (0x11, 0x14, 0x41, 0x44, 0x00, 0xFF, 0x12)), ("B", 8, range(5)),
             ))  # fmt: skip
-            data = _at(data, where, code, chance.choice(values))
+            changed = _at(frame, where, code, chance.choice(values))
             if chance.random() < 0.2:
-                data = _at(_at(data, 1, ">H", chance.choice(_SIDES)), 3, ">H", chance.choice(_SIDES))
+                changed = _at(_at(changed, 1, ">H", chance.choice(_SIDES)), 3, ">H", chance.choice(_SIDES))
             kind = chance.choice((*_FRAMES, *[head[1:2]] * 30))
-            parts[at] = head[:1] + kind + head[2:], data
+            parts[at] = head[:1] + kind + head[2:], changed
     return jpeg_of(parts)
 
 

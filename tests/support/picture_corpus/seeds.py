@@ -117,7 +117,9 @@ def _pngs() -> Iterator[tuple[str, bytes]]:
             (b"iTXt", b"cyberimage\0\0\0\0\0{}"),
             (b"iTXt", b"XML:com.adobe.xmp\0\1\0en\0\0" + packed(_XMP)),
         ],
-        "raw-profile": [(b"zTXt", b"Raw profile type exif\0\0" + packed(b"\nexif\n 99\n" + exif_block().hex().encode()))],
+        "raw-profile": [
+            (b"zTXt", b"Raw profile type exif\0\0" + packed(b"\nexif\n 99\n" + exif_block().hex().encode()))
+        ],
         "colours": [
             (b"gAMA", struct.pack(">I", 45455)), (b"cHRM", bytes(32)), (b"sRGB", b"\0"), (b"sBIT", b"\5\6\5"),
             (b"bKGD", bytes(6)), (b"pHYs", struct.pack(">IIB", 2835, 2835, 1)), (b"tIME", bytes(7)),
