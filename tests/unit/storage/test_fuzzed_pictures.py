@@ -7,7 +7,7 @@ import pytest
 from tests.support.picture_corpus import case
 from tests.support.picture_corpus.decoders import PROMISED, decoders
 
-CASES, PARTS = 40_000, 20  # about a minute of one core; ``make fuzz`` has more
+CASES, PARTS = 40_000, 20  # some 40 seconds of one core
 MOST_PIXELS = 2**20
 
 
