@@ -68,7 +68,8 @@ def _describe(problem: Mapping[str, Any]) -> str:
     if kind == "json_invalid":
         return f"body: it is not valid JSON ({problem['ctx']['error']}, at character {place[-1]})"
     if kind == "string_unicode":  # a key with half of a surrogate pair; Pydantic leaves it out of the place
-        return f"{'.'.join(place[1:]) or 'body'}: the field name {_shown(problem.get('input'))} is not valid Unicode"
+        where = ".".join(map(_printable, place[1:])) or "body"
+        return f"{where}: the field name {_shown(problem.get('input'))} is not valid Unicode"
     if place == ("body",):
         return _describe_body(problem.get("input"))
     return f"{'.'.join(_printable(part) for part in place[1:])}: {_describe_value(problem)}"

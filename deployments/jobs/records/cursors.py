@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from deployments.jobs.records.exceptions import InvalidCursorError
 
@@ -32,12 +32,12 @@ class Cursor:
         """
         try:
             number, at = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii").split("/")
-            cursor = cls(datetime.fromisoformat(at), int(number))
-        except ValueError:
+            time, place = datetime.fromisoformat(at), int(number)
+            if time.tzinfo is None or not 0 <= place <= _LARGEST_NUMBER:
+                raise InvalidCursorError
+            return cls(time.astimezone(UTC), place)
+        except (ValueError, OverflowError):  # with its offset a time may leave the calendar
             raise InvalidCursorError from None
-        if cursor.at.tzinfo is None or not 0 <= cursor.number <= _LARGEST_NUMBER:
-            raise InvalidCursorError
-        return cursor
 
 
 def next_cursor(found: Sequence[Cursor], limit: int) -> str | None:

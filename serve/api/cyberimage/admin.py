@@ -14,6 +14,7 @@ from serve.api.cyberimage.bodies import DoneAnswer
 from serve.api.cyberimage.control_bodies import AuditAnswer, AuditedAction, ClearableState, ClearAnswer, ResetAnswer
 from serve.api.cyberimage.parameters import Behind, Caller
 from serve.http.access import ADMINISTERS
+from serve.submission.fields import Text
 
 MOST_CLEARED = 1000
 
@@ -26,7 +27,7 @@ router = APIRouter()
     tags=["admin"],
     responses={200: examples.answer(control_examples.PAUSED)} | control_examples.UNKNOWN_MODEL | answers.DOWN,
 )
-async def pause_queue(behind: Behind, caller: Caller, model_id: str) -> DoneAnswer:
+async def pause_queue(behind: Behind, caller: Caller, model_id: Text) -> DoneAnswer:
     """Start no more jobs of a model. Those that run go on; those that wait keep waiting, and new ones are taken."""
     known = behind.catalog.models
     if model_id not in known:
@@ -41,7 +42,7 @@ async def pause_queue(behind: Behind, caller: Caller, model_id: str) -> DoneAnsw
     tags=["admin"],
     responses={200: examples.answer(control_examples.RESUMED), **answers.DOWN},
 )
-async def resume_queue(behind: Behind, caller: Caller, model_id: str) -> DoneAnswer:
+async def resume_queue(behind: Behind, caller: Caller, model_id: Text) -> DoneAnswer:
     """Start jobs of a model again. One that is no longer in the catalog can be resumed too."""
     await behind.tracker.administration.resume(model_id, caller)
     return DoneAnswer(message=f"The queue of {model_id} goes on.")
@@ -85,7 +86,7 @@ async def clear(
 async def audit(
     behind: Behind,
     limit: Annotated[int, Query(ge=1, le=100, description="Actions on a page.")] = 50,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[Text | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> AuditAnswer:
     """Who cancelled, retried, reordered, paused, resumed, reset, cleared or deleted what; newest first."""
     page = await behind.tracker.audit.page(limit, cursor)

@@ -19,6 +19,7 @@ from serve.api.cyberimage.gallery_bodies import (
 from serve.api.cyberimage.parameters import Behind, OwnImage, Time
 from serve.errors import InvalidRequestError
 from serve.http.access import CHANGES, READS, Who
+from serve.submission.fields import Text
 
 MOST_ON_A_PAGE = 50
 LONGEST_TAG = 64
@@ -61,10 +62,10 @@ async def gallery(  # noqa: PLR0913, PLR0917 - each is a parameter of the route
     page: Annotated[int, Query(ge=1, le=1_000_000, description="From 1; of no meaning with `cursor`.")] = 1,
     limit: Annotated[int, Query(ge=1, description="Images on a page; more than 50 are taken for 50.")] = 20,
     search: Annotated[
-        str, Query(max_length=1000, description="Words; each must be, or begin, one of the prompt or the model id.")
+        Text, Query(max_length=1000, description="Words; each must be, or begin, one of the prompt or the model id.")
     ] = "",
-    model: Annotated[str | None, Query(description="Only images of this model.")] = None,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before, in place of `page`.")] = None,
+    model: Annotated[Text | None, Query(description="Only images of this model.")] = None,
+    cursor: Annotated[Text | None, Query(description="`next_cursor` of the page before, in place of `page`.")] = None,
     created_after: Annotated[Time | None, Query(description="Only images that were made later.")] = None,
     created_before: Annotated[Time | None, Query(description="Only images that were made earlier.")] = None,
     size: Annotated[
@@ -74,7 +75,7 @@ async def gallery(  # noqa: PLR0913, PLR0917 - each is a parameter of the route
     tag: Annotated[
         list[str] | None, Query(max_length=10, description="Only images with this tag; may be repeated.")
     ] = None,
-    owner: Annotated[str | None, Query(description="Only images of this owner.")] = None,
+    owner: Annotated[Text | None, Query(description="Only images of this owner.")] = None,
 ) -> GalleryAnswer:
     """Images, newest first. Pages by `cursor` stay the same when new images come; those by `page` move on."""
     limit = min(limit, MOST_ON_A_PAGE)

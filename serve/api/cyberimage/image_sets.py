@@ -18,6 +18,7 @@ from serve.api.cyberimage.parameters import Behind
 from serve.http.access import ADMINISTERS, CHANGES, DOWNLOADS, READS, Who
 from serve.protection.identity import Identity
 from serve.services.services import Services
+from serve.submission.fields import Text
 
 IdsBody = Annotated[ImageIdsBody, Body(examples=[shown.IDS_BODY])]
 
@@ -80,7 +81,8 @@ async def usage(behind: Behind, who: Who) -> UsageAnswer:
     responses={200: examples.answer(shown.SWEEP), **answers.BAD_QUERY, **answers.DOWN},
 )
 async def sweep_storage(
-    behind: Behind, after: Annotated[str, Query(max_length=255, description="`next_after` of the request before.")] = ""
+    behind: Behind,
+    after: Annotated[Text, Query(max_length=255, description="`next_after` of the request before.")] = "",
 ) -> SweepAnswer:
     """Remove files that are old and have no record, of up to 1000 files; repeat it until `next_after` is null."""
     sweep = Sweep(behind.tracker.upkeep, behind.storage, behind.settings.upkeep)

@@ -15,6 +15,7 @@ from serve.api.cyberimage.parameters import Behind, OwnJobId, Time
 from serve.http.access import CHANGES, READS, SUBMITS, Who
 from serve.protection.identity import require_priority
 from serve.submission import submit as submission
+from serve.submission.fields import Text
 
 router = APIRouter()
 
@@ -29,12 +30,12 @@ async def list_jobs(  # noqa: PLR0913, PLR0917 - each is a parameter of the rout
     behind: Behind,
     who: Who,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
-    model: Annotated[str | None, Query(description="Only jobs of this model.")] = None,
-    client: Annotated[str | None, Query(description="Only jobs of this client.")] = None,
+    model: Annotated[Text | None, Query(description="Only jobs of this model.")] = None,
+    client: Annotated[Text | None, Query(description="Only jobs of this client.")] = None,
     created_after: Annotated[Time | None, Query(description="Only jobs that were submitted later.")] = None,
     created_before: Annotated[Time | None, Query(description="Only jobs that were submitted earlier.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Jobs on a page.")] = 50,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[Text | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> JobsAnswer:
     """Jobs, newest first. A page stays the same when new jobs come."""
     if not who.owns(client or who.name):

@@ -12,6 +12,7 @@ from serve.api.cyberimage.key_bodies import KeyAnswer, KeysAnswer, NewKeyAnswer
 from serve.api.cyberimage.parameters import Behind, Caller
 from serve.errors import ApiError
 from serve.http.access import ADMINISTERS
+from serve.submission.fields import Text
 
 router = APIRouter()
 
@@ -57,6 +58,6 @@ async def list_keys(behind: Behind) -> KeysAnswer:
     tags=["admin"],
     responses=key_bodies.UNKNOWN_KEY | {200: examples.answer(key_bodies.REVOKED_KEY)} | answers.DOWN,
 )
-async def revoke_key(behind: Behind, caller: Caller, key_id: str) -> KeyAnswer:
-    """Let an API key be good for nothing any more; each ingress replica follows within `auth.cache_seconds`."""
+async def revoke_key(behind: Behind, caller: Caller, key_id: Text) -> KeyAnswer:
+    """Revoke an API key; each ingress replica follows within `auth.cache_seconds`."""
     return KeyAnswer.of(await behind.tracker.keys.revoke(key_id, caller))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Request
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from deployments.jobs.queue.views import JobView
 from deployments.jobs.records.exceptions import JobError, UnknownImageError, UnknownJobError
@@ -45,6 +46,14 @@ def _no_number(text: str) -> str:
     raise ValueError("it is no time in ISO 8601 such as 2030-01-01T12:00:00Z")
 
 
+def _in_utc(time: datetime) -> datetime:
+    """Return a time in UTC, in which it may be beyond the calendar of Python and of the databases."""
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it is outside the years 1 to 9999 in UTC") from None
+
+
 def _canonical(value: str, unknown: type[JobError]) -> str:
     try:
         return str(UUID(value))
@@ -56,7 +65,7 @@ Behind = Annotated[Services, Depends(_services)]
 Caller = Annotated[str, Depends(_caller)]
 JobId = Annotated[str, Depends(_job_id)]
 ImageId = Annotated[str, Depends(_image_id)]
-Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+Time = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_in_utc)]
 
 
 async def own_view(behind: Services, who: Identity, job_id: str) -> JobView:

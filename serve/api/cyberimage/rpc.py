@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from deployments.catalog.catalog import UnknownModelError
 from deployments.jobs.records.exceptions import JobError
@@ -81,6 +81,9 @@ class RpcError(Exception):
         self.code = code
         self.data = data
 
+
+# What an answer can repeat: half of a surrogate pair it cannot.
+_IDENTITY: TypeAdapter[Text | int | float | None] = TypeAdapter(Text | int | float | None)
 
 router = APIRouter()
 
@@ -172,6 +175,8 @@ def _parsed(body: bytes) -> dict[str, Any]:
         raise RpcError(_PARSE_ERROR, "body: it is not valid JSON in UTF-8.") from None
     if not isinstance(asked, dict) or asked.get("jsonrpc") != "2.0" or not isinstance(asked.get("method"), str):
         raise RpcError(_INVALID_REQUEST, 'body: it is no request of JSON-RPC 2.0: "jsonrpc": "2.0" and "method".')
-    if not isinstance(asked.get("id"), str | int | float | None):
-        raise RpcError(_INVALID_REQUEST, "id: it is not a text and not a number.")
+    try:
+        _IDENTITY.validate_python(asked.get("id"))
+    except ValidationError:
+        raise RpcError(_INVALID_REQUEST, "id: it is not a text of valid Unicode and not a number.") from None
     return asked
