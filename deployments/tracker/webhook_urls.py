@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 
 import httpx
 
 from deployments.settings.service import WebhookSettings
+from deployments.tracker.special_networks import Address, is_public
 
 LONGEST_URL = 2000
 
-_NAT64 = IPv6Network("64:ff9b::/96")
-
-Address = IPv4Address | IPv6Address
+_LARGEST_PORT = 65_535
+_LONGEST_NAME = 253
+# RFC 1123, and the underscores that names within a network have.
+_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.?", re.I)
 
 
 class WebhookRefusedError(Exception):
@@ -29,22 +32,30 @@ def read_url(text: str, settings: WebhookSettings) -> httpx.URL:
         settings: Say which addresses may be called.
 
     Raises:
-        WebhookRefusedError: It is none, it is neither http nor https, or its address is not public; the message goes on
-            after the field's name.
+        WebhookRefusedError: It is none, it is neither http nor https, its host or its port cannot be one, or its
+            address is not public; the message goes on after the field's name.
     """
     if len(text) > LONGEST_URL:
         raise WebhookRefusedError(f"{len(text)} characters are too many; a URL has at most {LONGEST_URL}.")
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL:
+        host = url.host
+    except (httpx.InvalidURL, ValueError):  # the latter from a name that IDNA does not know how to read
         raise WebhookRefusedError("it is not a URL; https://example.com/hook would be one.") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not host:
         raise WebhookRefusedError("it is not an http or https URL; https://example.com/hook would be one.")
-    literal = _address(url.host)
+    if url.port is not None and not 1 <= url.port <= _LARGEST_PORT:
+        raise WebhookRefusedError(f"{url.port} is not a port; a port is 1 to {_LARGEST_PORT}.")
+    literal = _address(host)
+    if literal is None and not _can_be_name(host_of(url)):
+        raise WebhookRefusedError(
+            f"{host[:_LONGEST_NAME]} is not the name of a host; letters, digits, - and _ are possible in it, "
+            f"with single dots between, 63 in a row and {_LONGEST_NAME} in all at most."
+        )
     if literal is not None:
-        _check(literal, url.host, settings)
-    elif url.host == "localhost" or url.host.endswith(".localhost"):
-        _check(ip_address("127.0.0.1"), url.host, settings)
+        _check(literal, host, settings)
+    elif f".{host.rstrip('.')}".endswith(".localhost"):
+        _check(ip_address("127.0.0.1"), host, settings)
     return url
 
 
@@ -78,16 +89,11 @@ def _address(host: str) -> Address | None:
         return None
 
 
+def _can_be_name(host: str) -> bool:
+    return len(host) <= _LONGEST_NAME and _NAME.fullmatch(host) is not None
+
+
 def _check(address: Address, host: str, settings: WebhookSettings) -> None:
-    if not (settings.allow_private or host in settings.allowed_hosts or _is_public(address)):
+    if not (settings.allow_private or host in settings.allowed_hosts or is_public(address)):
         # Not the address itself: what names mean in this network is nothing for the client.
         raise WebhookRefusedError(f"{host} has an address that is not public, and may not be called.")
-
-
-def _is_public(address: Address) -> bool:
-    if isinstance(address, IPv6Address) and (
-        # Addresses that stand for one of IPv4, which may be any.
-        address.ipv4_mapped is not None or address.sixtofour is not None or address.teredo or address in _NAT64
-    ):
-        return False
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_link_local)

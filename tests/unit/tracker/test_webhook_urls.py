@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from ipaddress import ip_network
 
 import httpx
 import pytest
 
 from deployments.settings.service import WebhookSettings
+from deployments.tracker.special_networks import SPECIAL_IPV4, SPECIAL_IPV6
 from deployments.tracker.webhook_urls import WebhookRefusedError, read_url, resolve
 
 STRICT = WebhookSettings()
@@ -16,7 +18,15 @@ STRICT = WebhookSettings()
 
 @pytest.mark.parametrize(
     "url",
-    ["https://example.com/hook", "http://93.184.215.14:8080/a?b=c", "https://[2606:2800:21f::1]/", "http://a.b.c.d.e"],
+    [
+        "https://example.com/hook",
+        "http://93.184.215.14:8080/a?b=c",
+        "https://[2606:2800:21f::1]/",
+        "http://a.b.c.d.e",
+        "http://example.com.:65535/",
+        "http://under_score.example/",
+        "https://bücher.example/",
+    ],
 )
 def test_public_ones_are_taken(url):
     assert read_url(url, STRICT).host
@@ -31,6 +41,31 @@ def test_public_ones_are_taken(url):
         ("https://", "not an http or https URL"),
         ("http://host:port/", "not a URL"),
         ("https://example.com/" + "a" * 2000, "too many"),
+        ("http://example.com:65536/", "65536 is not a port; a port is 1 to 65535"),
+        ("http://example.com:70000/", "70000 is not a port"),
+        ("http://example.com:0/", "0 is not a port"),
+        ("http://example.com:-1/", "-1 is not a port"),
+        ("http://93.184.215.14:99999/", "99999 is not a port"),
+        ("http://a b/", "a%20b is not the name of a host; letters, digits, - and _ are possible in it"),
+        ("http://a%20b/", "not the name of a host"),
+        ("http://a%00b/", "not the name of a host"),
+        ("http://a_b../", "not the name of a host"),
+        ("http://a..b/", "not the name of a host"),
+        ("http://.a/", "not the name of a host"),
+        ("http://-a.example/", "not the name of a host"),
+        ("http://a-.example/", "not the name of a host"),
+        ("http://*.example/", "not the name of a host"),
+        ("http://a,b/", "not the name of a host"),
+        ("http://[fe80::1%25eth0]/", "not public"),
+        ("http://" + "a" * 64 + ".example/", "not the name of a host"),
+        ("http://" + ".".join(["a" * 60] * 5), "not the name of a host"),
+        ("http://a\0b/", "not a URL"),
+        ("http://a\nb/", "not a URL"),
+        ("http://a\tb/", "not a URL"),
+        ("https://example.com/\x01", "not a URL"),
+        ("http://\ud800/", "not a URL"),
+        ("http://xn--a/", "not a URL"),
+        ("http://a\u200bb/", "not a URL"),
     ],
 )
 def test_others_are_told_what_would_be_right(url, reason):
@@ -38,10 +73,27 @@ def test_others_are_told_what_would_be_right(url, reason):
         read_url(url, STRICT)
 
 
+SPECIAL = [str(ip_network(block)[-1]) for block in (*SPECIAL_IPV4, *SPECIAL_IPV6)]
+PUBLIC = [
+    "1.1.1.1", "8.8.8.8", "93.184.215.14", "100.63.255.255", "100.128.0.1", "172.15.255.255", "172.32.0.1", "192.0.1.1",
+    "192.88.98.1", "192.88.100.1", "192.167.1.1", "192.169.0.1", "198.17.0.1", "198.20.0.1", "223.255.255.254",
+    "2001:200::1", "2001:4860:4860::8888", "2001:db7:ffff::1", "2001:db9::1", "2003::1", "2606:2800:21f::1",
+    "2620:4f:7fff::1", "2a00:1450:4001::1", "3ffe::1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_are_taken(address):
+    assert read_url(url_of(address), STRICT)
+
+
 PRIVATE = [
+    *SPECIAL,
     "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254",
     "224.0.0.1", "240.0.0.1", "255.255.255.255", "::1", "::", "fc00::1", "fe80::1", "ff02::1", "::ffff:127.0.0.1",
     "::ffff:93.184.215.14", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:7f00:1::", "2001:db8::1",
+    "fec0::1", "3fff::1", "192.88.99.1", "192.0.0.8", "::7f00:1", "64:ff9b:1::7f00:1", "2002:5db8:d70e::1", "4000::1",
+    "1fff::1", "fe00::1", "5f00::1",
 ]  # fmt: skip
 
 
@@ -58,7 +110,7 @@ def test_addresses_that_are_not_public_are_refused(address):
     assert read_url(url_of(address), WebhookSettings(allowed_hosts=(httpx.URL(url_of(address)).host,)))
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "db.localhost"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "db.localhost", "localhost.", "db.localhost."])
 def test_this_machine_is_refused_by_its_name(host):
     with pytest.raises(WebhookRefusedError, match="not public"):
         read_url(f"http://{host}:8000/", STRICT)
