@@ -122,7 +122,9 @@ def _read(name: str, scopes: list[Scope], limits: dict[str, Any]) -> NewKey:
     try:
         return NewKey.model_validate({"name": name, "scopes": scopes, "limits": limits})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors()
+        )
         fail(f"This cannot be a key: {problems}", WRONG_USE)
 
 

@@ -42,7 +42,7 @@ class Identity:
     def of_key(cls, key: ApiKey, address: str) -> Identity:
         """Who shows an API key."""
         scopes = frozenset(Scope) if Scope.ADMIN in key.scopes else frozenset(key.scopes)
-        return cls(key.name, address, scopes, key.id, key.limits, sees_all=Scope.ADMIN in key.scopes)
+        return cls(key.owner, address, scopes, key.id, key.limits, sees_all=Scope.ADMIN in key.scopes)
 
     @property
     def rate_key(self) -> str:

@@ -7,9 +7,10 @@ import re
 import secrets
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from deployments.jobs.records.jobs import PriorityClass, Record
 
@@ -50,8 +51,8 @@ class KeyLimits(Record):
 NO_LIMITS = KeyLimits()
 
 
-class NewKey(Record):
-    """A key as it is wished for."""
+class KeyTerms(Record):
+    """Whose a key is, and what it may be used for."""
 
     name: Annotated[
         str,
@@ -67,13 +68,44 @@ class NewKey(Record):
     limits: Annotated[KeyLimits, Field(description="How much it may be used.")] = NO_LIMITS
 
 
-class ApiKey(NewKey):
+class NewKey(KeyTerms):
+    """A key that is to be made. Its name is no address: what was submitted without keys belongs to addresses."""
+
+    @field_validator("name")
+    @classmethod
+    def _no_address(cls, name: str) -> str:
+        if is_address(name):
+            raise ValueError(
+                f"{name} is an address, and jobs that were submitted without keys belong to addresses; a key needs "
+                "another name, such as gallery"
+            )
+        return name
+
+
+class ApiKey(KeyTerms):
     """A key that there is; its secret is not kept."""
 
     id: Annotated[str, Field(description="The public part of the key.")]
     created_at: datetime
     last_used_at: Annotated[datetime | None, Field(description="To some minutes; None before the first use.")] = None
     revoked_at: datetime | None = None
+
+    @property
+    def owner(self) -> str:
+        """To whom what is done with the key belongs: its name.
+
+        An earlier version made keys whose name is an address. What was submitted from there is not theirs.
+        """
+        return f"key:{self.name}" if is_address(self.name) else self.name
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an IP address, as clients without a key have it."""
+    try:
+        ip_address(name.strip())
+    except ValueError:
+        return False
+    return True
 
 
 def make_key() -> tuple[str, str]:

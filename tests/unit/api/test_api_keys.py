@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from deployments.jobs.records.api_keys import Scope, make_key
+from deployments.jobs.records.api_keys import NO_LIMITS, NewKey, Scope, hash_of, make_key
 from deployments.settings.service import Settings
 from serve.protection.links import Links
 from tests.support.api_service import api_service, sentence
@@ -42,6 +42,9 @@ class TestKeys:
         [
             ({}, "name"),
             ({"name": "a b"}, "name"),
+            ({"name": "127.0.0.1"}, "name: 127.0.0.1 is an address, and jobs that were submitted without keys belong"),
+            ({"name": "10.1.2.3"}, "name: 10.1.2.3 is an address"),
+            *(({"name": name}, "name: ") for name in (" 10.1.2.3", "10.1.2.3\n", "::1", "::ffff:10.1.2.3", "[::1]")),
             ({"name": "ann", "scopes": []}, "scopes"),
             ({"name": "ann", "scopes": ["all"]}, "scopes.0"),
             ({"name": "ann", "limits": {"queued_jobs": 0}}, "limits.queued_jobs"),
@@ -81,6 +84,29 @@ class TestKeys:
 
         for secret in (key, key.rpartition("_")[2], basic, wrong, link.rpartition("=")[2]):
             assert secret not in caplog.text
+
+
+class TestAKeyNamedLikeAnAddress:
+    """An earlier version made such keys, and records of addresses are from the time before keys."""
+
+    async def test_does_not_have_what_the_address_made(self, tmp_path):
+        async with api_service(tmp_path) as service:
+            job_id = await service.submit()
+            (image,) = await service.finish(await service.start())
+        async with api_service(tmp_path, auth={"mode": "keys", "cache_seconds": 0}) as service:
+            earlier = NewKey.model_construct(name="10.1.2.3", scopes=(Scope.READ, Scope.GENERATE), limits=NO_LIMITS)
+            key_id, key = make_key()
+            await service.tracker.keys.add(key_id, hash_of(key), earlier, "root")
+            http, mine = service.http, {"X-API-Key": key}
+
+            assert (await http.get("/api/jobs", headers=mine)).json()["jobs"] == []
+            assert (await http.get("/api/jobs?client=10.1.2.3", headers=mine)).json()["jobs"] == []
+            assert (await http.get("/api/gallery?owner=10.1.2.3", headers=mine)).json()["images"] == []
+            assert (await http.get(f"/api/status/{job_id}", headers=mine)).status_code == 404
+            assert (await http.get(f"/api/image/{image.id}", headers=mine)).status_code == 404
+            made = (await http.post("/api/generate", headers=mine, json=BODY)).json()["job_id"]
+            listed = (await http.get("/api/jobs", headers=mine)).json()["jobs"]
+            assert [(job["id"], job["client"]) for job in listed] == [(made, "key:10.1.2.3")]
 
 
 class TestLimitsOfAKey:

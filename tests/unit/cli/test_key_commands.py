@@ -74,6 +74,8 @@ class TestInTheDatabase:
         ("arguments", "exit_code", "told"),
         [
             (("create", "a b"), 2, "name"),
+            (("create", "127.0.0.1"), 2, "name: 127.0.0.1 is an address, and jobs that were submitted without keys"),
+            (("create", "::1"), 2, "name"),
             (("create", "ann", "--model", "a/b"), 2, "limits.models.0"),
             (("revoke", "0123456789ab"), 1, "There is no API key 0123456789ab."),
         ],
