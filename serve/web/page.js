@@ -27,7 +27,7 @@ const jobs = new JobList({
   announce,
   actions: { ...actions, view: (images, place) => viewer.open({ images: () => images, place }) },
 });
-let service; // of GET /api/service, asked once: only a restart changes it
+let service; // of GET /api/service, asked once for each key: only a restart changes it
 let modelsTimer;
 
 jobs.addEventListener("completed", () => {
@@ -50,6 +50,7 @@ field("show-key").addEventListener("click", () => {
 field("api-key").value = recallApiKey() ?? "";
 field("api-key").addEventListener("change", (event) => {
   rememberApiKey(event.target.value);
+  service = undefined; // what it says depends on the key
   loadModels();
   jobs.reconnect();
   gallery.refresh();

@@ -98,6 +98,16 @@ def test_pages_of_other_programs_are_linked_where_there_are_any(page: Page, serv
     expect(page.locator(".links a")).to_have_attribute("href", "http://grafana.example:3000/d/cyberimage")
 
 
+def test_another_key_may_see_other_pages(page: Page, service: FakeService) -> None:
+    show(page, "queue")
+    expect(page.locator(".links a")).to_have_count(0)
+    service.links["grafana"] = "http://grafana.example:3000/d/cyberimage"  # as an admin sees them
+    page.click("#show-key")
+    page.fill("#api-key", "ci_admin")
+    page.press("#api-key", "Tab")
+    expect(page.locator(".links a")).to_have_text(["Grafana"])
+
+
 def test_stalled_jobs_are_put_back(queue: Page) -> None:
     queue.get_by_role("button", name="Put stalled jobs back").click()
     expect(queue.locator("#notices")).to_contain_text("No stalled job was found.")

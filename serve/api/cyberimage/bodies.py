@@ -196,7 +196,7 @@ class CountAnswer(Body):
 
 
 class LinksAnswer(Body):
-    """Pages of other programs."""
+    """Pages of other programs; null where there are none, and where the caller's key lacks the scope `admin`."""
 
     ray_dashboard: str | None = None
     grafana: str | None = None

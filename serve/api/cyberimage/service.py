@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Response, status
 
+from deployments.jobs.records.api_keys import Scope
 from deployments.jobs.records.exceptions import JobError
 from deployments.storage.base import StorageError
 from deployments.tracker.model_state import ModelCondition, ModelState
@@ -26,7 +27,7 @@ from serve.api.cyberimage.bodies import (
     ServiceAnswer,
 )
 from serve.api.cyberimage.parameters import Behind
-from serve.http.access import READS
+from serve.http.access import READS, Who
 from serve.http.errors import DATABASE_DOWN, public_message
 from serve.services.services import Services
 
@@ -125,12 +126,13 @@ async def count_tokens(behind: Behind, body: Annotated[CountBody, Body(examples=
 
 
 @router.get("/api/service", dependencies=[READS], tags=["service"], responses={200: examples.answer(examples.SERVICE)})
-async def about(behind: Behind) -> ServiceAnswer:
+async def about(behind: Behind, who: Who) -> ServiceAnswer:
     """What the service is and has: its version, whether it writes prompts out, and pages of other programs."""
+    links = behind.settings.links.model_dump() if Scope.ADMIN in who.scopes else {}
     return ServiceAnswer(
         version=package_version(),
         enrich=behind.enricher.is_configured,
-        links=LinksAnswer(**behind.settings.links.model_dump()),
+        links=LinksAnswer(**links),
     )
 
 

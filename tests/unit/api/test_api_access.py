@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from deployments.jobs.records.api_keys import Scope, make_key
 from serve.http.access import Access, is_public
-from tests.support.api_service import PROMPT, sentence
+from tests.support.api_service import PROMPT, api_service, sentence
 from tests.support.protected_service import BODY, NOBODY, Protected, every_route
 
 BODIES: dict[str, Any] = {
@@ -127,6 +127,20 @@ class TestEveryRoute:
     async def test_that_is_public_needs_no_key_and_minds_no_wrong_one(self, protected, path):
         for headers in ({}, {"Authorization": "Bearer guess"}):
             assert (await protected.service.http.get(path, headers=headers)).status_code == 200
+
+    async def test_shows_where_the_dashboard_is_to_admins_only(self, tmp_path):
+        links = {"ray_dashboard": "http://10.0.0.1:8265", "grafana": "http://10.0.0.1:3000"}
+        async with api_service(tmp_path, auth={"mode": "keys", "cache_seconds": 0}, links=links) as service:
+            protected = Protected(service)
+            for scopes in ((Scope.READ,), (Scope.GENERATE, Scope.READ)):
+                answer = await service.http.get("/api/service", headers=await protected.key("ann", *scopes))
+                assert answer.json()["links"] == dict.fromkeys(links)
+            answer = await service.http.get("/api/service", headers=await protected.key("boss", Scope.ADMIN))
+            assert answer.json()["links"] == links
+
+    async def test_shows_where_the_dashboard_is_to_everybody_without_keys(self, tmp_path):
+        async with api_service(tmp_path, links={"grafana": "http://10.0.0.1:3000"}) as service:
+            assert (await service.http.get("/api/service")).json()["links"]["grafana"] == "http://10.0.0.1:3000"
 
     async def test_that_is_not_there_is_401_too(self, protected):
         assert sentence(await protected.service.http.get("/api/nothing"), 401)
