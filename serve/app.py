@@ -17,6 +17,7 @@ from deployments.catalog.replicas import Replicas
 from deployments.cluster import listening_host, require_reachable_images
 from deployments.model.replica import ModelReplica
 from deployments.pools.replica import PoolReplica
+from deployments.private_files import keep_files_private
 from deployments.settings.service import Settings, load_settings
 from deployments.storage.opening import prepare_storage
 from serve.ingress import Ingress
@@ -36,6 +37,7 @@ def build_app(args: dict[str, Any]) -> Application:
             the image storage cannot be used.
         CatalogError: The catalog is not valid; the message names file, line and field.
     """
+    keep_files_private()
     settings = load_settings(args)
     catalog = load_catalog(settings.catalog_path, os.environ)
     settings.require_protection(listening_host())

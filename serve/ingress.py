@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,8 @@ from fastapi import FastAPI
 
 from deployments.catalog.catalog import Catalog
 from deployments.cluster import open_tracker, require_reachable_images
+from deployments.doctor.checkup import exposed
+from deployments.private_files import keep_files_private
 from deployments.settings.service import Settings
 from deployments.storage.opening import open_storage
 from deployments.telemetry.logs import configure_logs
@@ -22,6 +25,8 @@ from serve.dispatch import Dispatcher
 from serve.http.disconnects import Disconnects
 from serve.reconfiguration import apply_live_settings
 from serve.services.services import Services
+
+logger = logging.getLogger(__name__)
 
 
 class Ingress:
@@ -36,7 +41,10 @@ class Ingress:
     async def __init__(  # type: ignore[misc] # Ray Serve awaits it
         self, settings: Settings, catalog: Catalog, models: dict[str, Any]
     ) -> None:
+        keep_files_private()
         configure_logs(settings.logging, "ingress", settings.logs_dir)
+        for finding in await asyncio.to_thread(exposed, settings):
+            logger.warning("%s Mend it with: %s", finding.sentence, finding.remedy)
         configure_traces(settings.tracing, "ingress")
         # Nodes may have come since the application was built.
         await asyncio.to_thread(require_reachable_images, settings)

@@ -17,9 +17,14 @@ from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 
 from deployments.catalog.catalog import Catalog, load_catalog
 from deployments.catalog.file import CatalogError
+from deployments.doctor.checkup import exposed
+from deployments.doctor.finding import Level
+from deployments.doctor.ray_token import check_token_file
+from deployments.private_files import keep_files_private
 from deployments.settings.protection import listens_elsewhere
 from deployments.settings.service import Settings, SettingsError, load_settings
 from deployments.storage.opening import prepare_storage
@@ -50,8 +55,10 @@ def launch(host: str, port: int, catalog: Path | None = None, data_dir: Path | N
     Returns:
         The exit status: 0 after a clean stop, 1 where it could not start.
     """
+    keep_files_private()  # before Ray starts: its processes inherit it
     try:
         settings, models = _read_configuration(catalog, data_dir)
+        _warn_of_exposed_files(settings)
         settings.require_protection(host)
         with _only_one(settings.data_dir, host, port):
             _check_port(host, port)
@@ -71,6 +78,14 @@ def _read_configuration(catalog: Path | None, data_dir: Path | None) -> tuple[Se
     configure_logs(settings.logging, "launcher", settings.logs_dir)
     prepare_storage(settings.storage, settings.images_dir)
     return settings, models
+
+
+def _warn_of_exposed_files(settings: Settings) -> None:
+    for finding in (*exposed(settings), check_token_file()):
+        if finding.level is Level.ERROR:
+            _console.print(
+                f"[yellow]Warning:[/] {escape(finding.sentence)} Mend it with: {escape(finding.remedy)}", soft_wrap=True
+            )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from deployments.background import repeat_forever
 from deployments.catalog.entry import ModelEntry
 from deployments.cluster import open_tracker
 from deployments.jobs.records.jobs import Claim
+from deployments.private_files import keep_files_private
 from deployments.settings.service import Settings
 from deployments.telemetry.logs import configure_logs, use_live_log_level
 from deployments.telemetry.measuring import ReplicaMeter, repeat
@@ -41,6 +42,7 @@ class ModelReplica:
     """
 
     async def __init__(self, model_id: str, entry: ModelEntry, settings: Settings) -> None:  # type: ignore[misc]
+        keep_files_private()
         configure_logs(settings.logging, f"model-{model_id}", settings.logs_dir, draws=True)
         configure_traces(settings.tracing, f"model-{model_id}")
         logger.info("A replica of %s starts", model_id)

@@ -20,6 +20,7 @@ from deployments.jobs.records.jobs import Claim, JobPhase
 from deployments.model.replica import announce_forever, announced_load
 from deployments.pools.pool import ModelPool, Moved
 from deployments.pools.residency import Move, MoveKind, Place, Residency
+from deployments.private_files import keep_files_private
 from deployments.settings.service import Settings
 from deployments.telemetry import metrics
 from deployments.telemetry.logs import configure_logs, use_live_log_level
@@ -51,6 +52,7 @@ class PoolReplica:
     async def __init__(  # type: ignore[misc] # Ray Serve awaits it
         self, name: str, pool: Pool, entries: Mapping[str, ModelEntry], settings: Settings
     ) -> None:
+        keep_files_private()
         configure_logs(settings.logging, f"pool-{name}", settings.logs_dir, draws=True)
         configure_traces(settings.tracing, f"pool-{name}")
         self._name = name

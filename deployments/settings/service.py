@@ -232,6 +232,12 @@ class Settings(BaseSettings):
         """The job store's URL, the embedded one filled in."""
         return self.database_url or f"sqlite+aiosqlite:///{self.data_dir}/cyberimage.db"
 
+    @property
+    def database_file(self) -> Path | None:
+        """The file of the job store; None where a server keeps it."""
+        kind, _, path = self.resolved_database_url.partition(":///")
+        return Path(path.partition("?")[0]) if kind.startswith("sqlite") else None
+
     def require_protection(self, host: str | None) -> None:
         """Refuse to be open to other machines by mistake.
 
@@ -248,13 +254,13 @@ class Settings(BaseSettings):
             )
 
     def prepare_data_dir(self) -> None:
-        """Create the data folder, and make sure that files can be kept in it.
+        """Create the data folder, for its owner alone, and make sure that files can be kept in it.
 
         Raises:
             SettingsError: It is a file, cannot be created or cannot be written; the message is one line.
         """
         try:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             _try_to_write(self.data_dir)
         except (FileExistsError, NotADirectoryError):
             raise SettingsError(f"data_dir {self.data_dir}: a file is in the place of a folder") from None

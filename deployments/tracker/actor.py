@@ -11,6 +11,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
 
+from deployments.private_files import keep_files_private
 from deployments.settings.telemetry import LoggingSettings
 from deployments.settings.tracker import TrackerSettings
 from deployments.telemetry.logs import configure_logs
@@ -49,6 +50,7 @@ class JobTrackerActor(JobTracker):
     """
 
     def __init__(self, logs: TrackerLogs | None, settings: TrackerSettings) -> None:
+        keep_files_private()
         if logs is not None:
             configure_logs(logs.settings, "tracker", logs.folder)
         super().__init__(settings)

@@ -15,6 +15,7 @@ from deployments.jobs.records.api_keys import NewKey, Scope, hash_of, make_key
 from deployments.jobs.records.exceptions import JobError
 from deployments.jobs.records.jobs import PriorityClass
 from deployments.jobs.store import JobStore
+from deployments.private_files import keep_files_private
 from deployments.settings.service import SettingsError, load_settings
 from serve.cli.client import DEFAULT_URL
 from serve.cli.session import WRONG_USE, ApiKey, AsJson, Url, fail, plain, print_json, print_table, service
@@ -134,6 +135,7 @@ def _is_local(data_dir: Path | None, database_url: str | None) -> bool:
 
 def _in_database(data_dir: Path | None, database_url: str | None, work: Callable[[Keys], Awaitable[Result]]) -> Result:
     """Run an operation on the keys of a job database, which is created where there is none."""
+    keep_files_private()
     given = {"data_dir": data_dir, "database_url": database_url}
     try:
         settings = load_settings({name: str(value) for name, value in given.items() if value is not None})

@@ -9,6 +9,7 @@ import typer
 
 from deployments.version import package_version
 from serve.cli import jobs, keys, queue, storage, upkeep
+from serve.cli.doctor import doctor
 from serve.cli.generate import generate, replay
 from serve.cli.inspection import inspect
 from serve.cli.models import models
@@ -28,7 +29,7 @@ app.add_typer(storage.app, name="storage")
 app.command()(queue.audit)
 app.command()(upkeep.backup)
 app.command()(upkeep.restore)
-for command in (inspect, generate, replay, models, jobs.status, jobs.watch, jobs.cancel):
+for command in (doctor, inspect, generate, replay, models, jobs.status, jobs.watch, jobs.cancel):
     app.command()(command)
 
 

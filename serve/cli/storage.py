@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from deployments.private_files import keep_files_private
 from deployments.settings.service import SettingsError, load_settings
 from deployments.storage.base import StorageError, StoredObject
 from deployments.storage.opening import storage_at
@@ -40,6 +41,7 @@ def copy(
 
     `local` and `s3` are those of the settings (CYBERIMAGE_DATA_DIR, CYBERIMAGE_STORAGE__BUCKET and so on).
     """
+    keep_files_private()
     try:
         settings = load_settings()
         origin, destination = (storage_at(place, settings.storage, settings.images_dir) for place in (source, target))

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deployments.jobs.records.exceptions import StoreUnavailableError
 from deployments.jobs.store import JobStore
+from deployments.private_files import keep_files_private
 from deployments.settings.service import Settings, SettingsError, load_settings
 from deployments.storage.base import Storage, StorageError
 from deployments.storage.opening import open_storage
@@ -73,6 +74,7 @@ def backup(
     file: Annotated[Path, typer.Argument(help="The tar file to write; it must not be there.")], quiet: Quiet = False
 ) -> None:
     """Write records and pictures, as they are at one moment, into FILE; the service may run."""
+    keep_files_private()
     with _errors(), _progress("Backing up", quiet=quiet) as advance:
         settings = load_settings()
         storage = open_storage(settings.storage, settings.images_dir)
@@ -87,6 +89,7 @@ def backup(
 
 def restore(file: Annotated[Path, typer.Argument(help="A file of `backup`.")], quiet: Quiet = False) -> None:
     """Bring the records and pictures of FILE into an empty database and the storage; stop the service before."""
+    keep_files_private()
     with _errors(), _progress("Restoring", quiet=quiet) as advance:
         settings = load_settings()
         settings.prepare_data_dir()
@@ -104,6 +107,7 @@ def _run(work: Callable[[Settings, JobStore, Storage], Coroutine[Any, Any, _Resu
         finally:
             await store.close()
 
+    keep_files_private()
     with _errors():
         return asyncio.run(opened(load_settings()))
 
