@@ -33,6 +33,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
 
 
+@pytest.fixture(autouse=True)
+def _own_umask() -> Iterator[None]:
+    """What a test runs of the service keeps the files of this process private; the next test begins as before."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The whole service with the built-in model, on a Ray cluster of this session."""
@@ -43,6 +52,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
     from serve.app import build_app  # noqa: PLC0415
 
+    os.umask(0o022)  # the cluster's processes inherit nothing of the service's own
     data_dir, port = tmp_path_factory.mktemp("service"), free_port()
     ray.init(
         address="local",

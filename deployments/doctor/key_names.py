@@ -47,7 +47,7 @@ async def _names(url: str) -> dict[str, str]:
 
     async def work(connection: AsyncConnection) -> dict[str, str]:
         found = await connection.execute(select(api_keys.c.id, api_keys.c.name).where(api_keys.c.revoked_at.is_(None)))
-        return dict(found.tuples().all())
+        return {key_id: name for key_id, name in found}  # noqa: C416 - rows are no pairs to a type checker
 
     database = Database(url)
     try:

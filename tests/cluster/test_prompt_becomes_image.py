@@ -41,6 +41,16 @@ def test_a_job_tells_how_it_was_made_and_keeps_its_images(service):
         assert f"Seed: {image['metadata']['settings']['seed']}" in text
 
 
+def test_nobody_else_can_read_what_it_keeps(service):
+    job = service.wait_until(service.submit("a blue star"), "completed")
+    (image,) = job["images"]
+    assert service.http.get(f"/api/image/{image['id']}/thumbnail?size=256").status_code == 200
+
+    kept = {path: oct(path.stat().st_mode & 0o777) for path in service.data_dir.rglob("*")}
+    assert {path.suffix for path in kept} >= {".db", ".log", ".png", ".webp"}
+    assert {path: mode for path, mode in kept.items() if mode not in ("0o600", "0o700")} == {}
+
+
 def test_an_image_of_many_equals_a_single_one_with_its_recorded_seed(service):
     job = service.wait_until(service.submit("a green ring", num_images=4, seed=2**63 - 2), "completed")
     last = job["images"][-1]
