@@ -33,9 +33,7 @@ fuzz: $(VENV)/.ready-to-test ## decode 10,000 broken pictures, and send 10,000 r
 	@$(BIN)/pip install --quiet --constraint constraints.txt schemathesis && $(BIN)/python -m benchmarks.fuzz_api $(ARGS)
 
 audit: $(VENV)/.ready-to-test ## look for risky calls, and for known vulnerabilities of the pinned packages
-	@$(BIN)/pip install --quiet --constraint constraints.txt bandit pip-audit
-	@$(BIN)/bandit --quiet --recursive serve deployments
-	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
+	@$(BIN)/python scripts/audit $(BIN)
 
 chaos: $(VENV)/.ready-to-test ## kill everything under a load of 200 jobs, and report (a quarter of an hour)
 	@CHAOS_JOBS=200 $(BIN)/pytest tests/cluster/test_killed_processes.py tests/chaos -s $(ARGS)

@@ -11,7 +11,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -261,5 +262,8 @@ def _announce(models: Catalog, host: str, port: int) -> None:
 
 
 def _address(host: str, port: int) -> str:
-    shown = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound # nosec B104
-    return f"http://{shown}:{port}"
+    """Where this machine reaches the service."""
+    with suppress(ValueError):  # a name
+        if (address := ip_address(host)).is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
