@@ -119,6 +119,8 @@ class Client:
             )
         except httpx.InvalidURL as error:
             raise ServiceError(f"{self.url} cannot be used: {error}") from error
+        except UnicodeEncodeError as error:
+            raise ServiceError("The API key has characters that no key has; a key is ci_ and small letters.") from error
 
     def __enter__(self) -> Self:
         return self
@@ -297,6 +299,8 @@ class Client:
             response = self._http.send(self._http.build_request(method, path, **request), stream=is_stream)
             if response.is_error:
                 response.read()
+        except UnicodeEncodeError as error:
+            raise ServiceError(f"{error.object!a} is not valid Unicode") from error
         except httpx.ConnectError as error:
             message = f"No service answers at {self.url}; start one with `make run` or give --url"
             raise ConnectionLostError(message) from error
@@ -345,7 +349,10 @@ def _given(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _segment(text: str) -> str:
     """Quote a typed id, so that it stays one segment of the path."""
-    return quote(text, safe="")
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError as error:
+        raise ServiceError(f"{text!a} is not valid Unicode") from error
 
 
 def _is_unknown_to_the_proxy(response: httpx.Response) -> bool:

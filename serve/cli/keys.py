@@ -143,6 +143,8 @@ def _in_database(data_dir: Path | None, database_url: str | None, work: Callable
         return asyncio.run(_at_store(settings.resolved_database_url, work))
     except (SettingsError, JobError) as error:
         fail(str(error))
+    except UnicodeEncodeError as error:
+        fail(f"{error.object!a} is not valid Unicode")
 
 
 async def _at_store(url: str, work: Callable[[Keys], Awaitable[Result]]) -> Result:

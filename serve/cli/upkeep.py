@@ -23,7 +23,7 @@ from deployments.storage.base import Storage, StorageError
 from deployments.storage.opening import open_storage
 from deployments.upkeep.backup import BackupError, restore_backup, write_backup
 from deployments.upkeep.sweep import MOST_TOLD, Sweep, damaged_files
-from serve.cli.session import INTERRUPTED, Quiet, fail
+from serve.cli.session import INTERRUPTED, Quiet, fail, plain
 
 _Result = TypeVar("_Result")
 
@@ -84,7 +84,7 @@ def backup(
     if outcome.problems:
         fail(f"{file} is written, but {len(outcome.problems)} pictures were missing or damaged")
     if not quiet:
-        typer.echo(f"{outcome.rows} records and {outcome.files} pictures are in {file}")
+        typer.echo(f"{outcome.rows} records and {outcome.files} pictures are in {plain(str(file))}")
 
 
 def restore(file: Annotated[Path, typer.Argument(help="A file of `backup`.")], quiet: Quiet = False) -> None:

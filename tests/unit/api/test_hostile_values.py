@@ -7,6 +7,7 @@ from base64 import urlsafe_b64encode
 from contextlib import suppress
 from functools import cache
 from typing import Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
@@ -18,7 +19,7 @@ from serve.application import build_api
 from serve.services.enrichment import Enricher
 from serve.services.services import Services
 from tests.support.api_service import CPU_CATALOG, PROJECT, ApiService, api_service, sentence
-from tests.support.hostile_values import HostileRequest, hostile_requests
+from tests.support.hostile_values import NUMBERS, TEXTS, TIMES, WHOLE_NUMBERS, HostileRequest, hostile_requests
 
 LANGUAGE_MODEL = {"base_url": "http://language-model/v1", "model": "any"}
 
@@ -110,6 +111,44 @@ async def test_no_value_is_answered_with_an_error_of_the_server(service, method,
     drawing.cancel()
     await asyncio.wait([drawing])
     assert not failed, "\n".join(failed[:40])
+
+
+HEADERS = (
+    "Accept", "Accept-Encoding", "Authorization", "Content-Length", "Content-Type", "Cookie", "Host", "If-None-Match",
+    "Last-Event-ID", "Origin", "Range", "Referer", "Sec-Fetch-Site", "Traceparent", "X-API-Key", "X-Forwarded-For",
+    "X-Forwarded-Proto",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADERS)
+async def test_no_header_is_answered_with_an_error_of_the_server(service, name):
+    values = [
+        *TIMES,
+        *WHOLE_NUMBERS,
+        *NUMBERS,
+        *TEXTS,
+        "Basic \xff",
+        "Basic Og==",
+        "Bearer \xff",
+        "bytes=0-" + "9" * 5000,
+    ]
+    requests = [
+        HostileRequest("get", path, name, headers={name: value})
+        for path in ("/api/models", "/api/jobs", "/static/page.js")
+        for value in values
+        if all(" " <= letter <= "\xff" for letter in value)
+    ]
+
+    assert [str(request) for request in requests if await status_of(service, request) >= 500] == []
+
+
+@pytest.mark.parametrize("expires", [*TIMES, *WHOLE_NUMBERS, *NUMBERS, *TEXTS])
+async def test_a_link_that_never_was_is_refused(service, expires):
+    del service.http.headers["Authorization"]
+    for signature in ("", "\0", "0" * 64, expires):
+        query = urlencode({"expires": expires, "signature": signature}, errors="surrogatepass")
+        request = HostileRequest("get", "/api/image/00000000-0000-4000-8000-000000000000", "expires", query=query)
+        assert await status_of(service, request) in (401, 403)
 
 
 OUTSIDE = "it is outside the years 1 to 9999 in UTC."
