@@ -81,12 +81,12 @@ async def status_of(service: ApiService, request: HostileRequest) -> int:
 
     built = service.http.build_request(request.method, f"http://service{request.path}?{request.query}")
     raw_path = built.url.raw_path.partition(b"?")[0]
-    headers = built.headers.multi_items() + list(request.headers.items())
+    headers = {**built.headers, **{name.lower(): value for name, value in request.headers.items()}}
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": request.method.upper(),
         "scheme": "http", "path": built.url.path, "raw_path": raw_path, "query_string": request.query.encode(),
         "root_path": "", "client": ("10.1.2.3", 4567), "server": ("service", 80),
-        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
     }  # fmt: skip
     await service.app(scope, receive, send)
     return statuses[0]
