@@ -70,7 +70,7 @@ async def step_of(stream: EventStream, step: int) -> None:
 
 async def measure(watchers: int, reports: int, folder: Path) -> Cost:
     """Return what a report costs with so many watchers; the cost of the report itself is in it."""
-    settings = Settings(data_dir=folder, limits={"streams_at_once": 10_000})
+    settings = Settings(data_dir=folder)
     tracker = JobTracker(TrackerSettings(database_url=settings.resolved_database_url))
     counted: Any = CountedTracker(tracker)
     catalog = load_catalog(PROJECT_ROOT / "configs" / "cpu.yaml", {})

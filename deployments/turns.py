@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
@@ -38,11 +38,29 @@ class Turns:
         Raises:
             TooManyWaitingError: Too many requests of this client wait already.
         """
-        await self._take(client)
+        leave = await self.take(client)
         try:
             yield
         finally:
-            self._give_back(client)
+            leave()
+
+    async def take(self, client: str) -> Callable[[], None]:
+        """Wait for a place, and return what gives it back; to call that again does nothing.
+
+        Args:
+            client: Whose turn it is.
+
+        Raises:
+            TooManyWaitingError: Too many requests of this client wait already.
+        """
+        await self._take(client)
+        held = [client]
+
+        def leave() -> None:
+            if held:
+                self._give_back(held.pop())
+
+        return leave
 
     async def _take(self, client: str) -> None:
         queue = self._waiting.setdefault(client, deque())

@@ -75,14 +75,6 @@ class LimitSettings(SettingsGroup):
         ge=1,
         description="Other requests, of each key or address, at each ingress replica; empty: no limit.",
     )
-    streams_at_once: int = Field(
-        default=100, ge=1, description="Event streams that each key or address has open at each ingress replica."
-    )
-    downloads_at_once: int = Field(
-        default=2,
-        ge=1,
-        description="Downloads of many images that each key or address has open at an ingress replica.",
-    )
     redis_url: str | None = Field(
         default=None,
         pattern=r"^rediss?://[^\s]+$",

@@ -11,7 +11,6 @@ from fastapi.security.base import SecurityBase
 
 from deployments.jobs.records.api_keys import Scope
 from serve.protection.identity import Identity, NotAllowedError
-from serve.protection.open_answers import Kind, OpenAnswers
 from serve.protection.rate_limits import RateLimitedError, RateLimits
 
 _PUBLIC_PATHS = frozenset({"/", "/live", "/health", "/docs", "/openapi.json"})
@@ -76,26 +75,6 @@ class Access(SecurityBase):
             )
 
 
-class OpenAnswer:
-    """Counts the answer of a route as one that the caller has open, until it ends.
-
-    Args:
-        kind: Of the answer.
-    """
-
-    def __init__(self, kind: Kind) -> None:
-        self.kind = kind
-
-    async def __call__(self, request: Request) -> None:
-        """Count the answer.
-
-        Raises:
-            TooManyOpenError: The caller has as many as it may have.
-        """
-        open_answers: OpenAnswers = request.app.state.services.protection.open_answers
-        request.state.until_answered.callback(await open_answers.begin(self.kind, identity_of(request)))
-
-
 # For routes with several operations, as of JSON-RPC: they await these once they know the operation.
 MAY_CHANGE = Access(Scope.GENERATE)
 MAY_SUBMIT = Access(Scope.GENERATE, submits=True)
@@ -103,6 +82,4 @@ MAY_SUBMIT = Access(Scope.GENERATE, submits=True)
 READS = Security(Access(Scope.READ))
 CHANGES = Security(MAY_CHANGE)
 SUBMITS = Security(MAY_SUBMIT)
-STREAMS = Depends(OpenAnswer("streams"))
-DOWNLOADS = Depends(OpenAnswer("downloads"))
 ADMINISTERS = Security(Access(Scope.ADMIN))

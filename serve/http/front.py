@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.upload_turns import UploadTurns
+from serve.http.request_turns import RequestTurns
 
 IMPORT_PATH = "serve.http.front:middlewares"
 """For ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``."""
@@ -31,7 +31,7 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 def middlewares() -> list[Middleware]:
     """Return what Ray Serve's proxy wraps itself into; it calls this when it starts."""
-    return [Middleware(Front), Middleware(UploadTurns)]
+    return [Middleware(Front), Middleware(RequestTurns)]
 
 
 def request_id_of(scope: Scope) -> str:

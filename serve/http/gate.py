@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,8 +33,6 @@ class RayHeaderError(InvalidRequestError):
 
 class Gate:
     """Authenticates requests and puts the caller into the state of their scope, as ``identity``.
-
-    ``until_answered`` beside it is an ``ExitStack``, which is closed when the request has its answer.
 
     Without a valid API key, where one is required, only public paths are open; an unknown path gets the same answer as
     a protected one. Trusted proxies tell the client's address.
@@ -80,9 +77,7 @@ class Gate:
                 _tell_rate(MutableHeaders(scope=message), window)
             await send(message)
 
-        with ExitStack() as until_answered:
-            scope["state"]["until_answered"] = until_answered
-            await self.app(scope, receive, send_with_rate)
+        await self.app(scope, receive, send_with_rate)
 
     async def _admit(self, scope: Scope) -> None:
         headers, path = Headers(scope=scope), path_in_app(scope)

@@ -15,11 +15,9 @@ from deployments.tracker.rate_windows import RateWindows
 from serve.errors import ApiError
 from serve.protection.identity import Identity, NotAllowedError
 from serve.protection.key_ring import KeyRing, key_in
-from serve.protection.late_refusals import LateRefusals, Pause
 from serve.protection.links import Links
-from serve.protection.open_answers import OpenAnswers
 from serve.protection.rate_limits import RateLimits
-from serve.protection.wrong_keys import WrongKeys
+from serve.protection.wrong_keys import Pause, WrongKeys
 
 
 class UnauthenticatedError(ApiError):
@@ -82,9 +80,7 @@ class Protection:
         local = local or RateWindows()
         self.rate_limits = RateLimits(settings.limits, tracker, local)
         self._keys = KeyRing(tracker, settings.auth.cache_seconds, clocks.monotonic)
-        refusals = LateRefusals(clocks.pause)
-        self._wrong_keys = WrongKeys(settings.auth.wrong_keys_per_minute, local, refusals)
-        self.open_answers = OpenAnswers(settings.limits, refusals)
+        self._wrong_keys = WrongKeys(settings.auth.wrong_keys_per_minute, local, clocks.pause)
         self.links = Links(settings.auth, tracker, clocks.now)
 
     @property

@@ -8,10 +8,13 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from deployments.tracker.rate_windows import RateWindows
-from serve.protection.late_refusals import LateRefusals
 from serve.protection.rate_limits import RateLimitedError
 from serve.protection.trusted_proxies import network_of
 
+_HOLD_SECONDS = 1.0
+_MOST_HELD = 256  # refusals at once; each of them keeps a connection
+
+Pause = Callable[[float], Awaitable[None]]
 Found = TypeVar("Found")
 
 
@@ -24,17 +27,20 @@ class TooManyWrongKeysError(RateLimitedError):
 class WrongKeys:
     """Counts failed authentications by network, and refuses to look up keys of a network that has too many.
 
+    A refusal waits a second before it is answered, which slows down whoever waits for the answer to try again.
+
     Args:
         per_minute: Failures that a network may have in a minute.
         windows: Counts them.
-        refusals: Delays refusals.
+        pause: Waits for some seconds.
     """
 
-    def __init__(self, per_minute: int, windows: RateWindows, refusals: LateRefusals) -> None:
+    def __init__(self, per_minute: int, windows: RateWindows, pause: Pause = asyncio.sleep) -> None:
         self._per_minute = per_minute
         self._windows = windows
-        self._refusals = refusals
+        self._pause = pause
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._held = 0
 
     async def attempt(self, address: str, look_up: Callable[[], Awaitable[Found | None]]) -> Found | None:
         """Return what is looked up, and count where nothing is found.
@@ -57,9 +63,18 @@ class WrongKeys:
                 if found is None:
                     await self._windows.spend(window, self._per_minute)
                 return found
-        await self._refusals.hold()
+        await self._hold()
         raise TooManyWrongKeysError(
             f"There were {self._per_minute} wrong keys or links from your network in a minute; "
             f"try again in {stands.reset_seconds} s.",
             retry_after_seconds=stands.reset_seconds,
         )
+
+    async def _hold(self) -> None:
+        if self._held >= _MOST_HELD:
+            return
+        self._held += 1
+        try:
+            await self._pause(_HOLD_SECONDS)
+        finally:
+            self._held -= 1

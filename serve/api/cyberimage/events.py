@@ -15,7 +15,7 @@ from deployments.jobs.records.exceptions import UnknownJobError
 from serve.api.cyberimage import answers, examples
 from serve.api.cyberimage.job_events import JobTeller, is_end
 from serve.api.cyberimage.parameters import Behind, Caller, JobId
-from serve.http.access import READS, STREAMS, Who
+from serve.http.access import READS, Who
 from serve.http.event_streams import event_stream
 from serve.protection.identity import require_own_job
 from serve.services.job_feed import OVERLAP, JobFeed
@@ -36,7 +36,7 @@ router = APIRouter()
 
 @router.get(
     "/api/jobs/{job_id}/events",
-    dependencies=[READS, STREAMS],
+    dependencies=[READS],
     tags=["jobs"],
     response_class=Response,
     responses=_EVENTS
@@ -66,7 +66,7 @@ async def job_events(
 
 @router.get(
     "/api/events",
-    dependencies=[READS, STREAMS],
+    dependencies=[READS],
     tags=["jobs"],
     response_class=Response,
     responses=_EVENTS | answers.BAD_QUERY,

@@ -15,7 +15,7 @@ from serve.api.cyberimage import gallery_examples as shown
 from serve.api.cyberimage.archive import require_small_archive, zip_images
 from serve.api.cyberimage.gallery_bodies import DeletedImagesAnswer, ImageIdsBody, SweepAnswer, UsageAnswer
 from serve.api.cyberimage.parameters import Behind
-from serve.http.access import ADMINISTERS, CHANGES, DOWNLOADS, READS, Who
+from serve.http.access import ADMINISTERS, CHANGES, READS, Who
 from serve.protection.identity import Identity
 from serve.services.services import Services
 from serve.submission.fields import Text
@@ -45,7 +45,7 @@ async def delete_images(behind: Behind, who: Who, body: IdsBody) -> DeletedImage
 
 @router.post(
     "/api/images/download",
-    dependencies=[READS, DOWNLOADS],
+    dependencies=[READS],
     tags=["images"],
     responses=shown.ARCHIVE | shown.BAD_IDS | answers.DOWN,
     response_class=Response,

@@ -11,7 +11,6 @@ import serve.services.services
 from deployments.jobs.records.api_keys import ApiKey, Scope, hash_of, make_key
 from deployments.settings.service import Settings
 from deployments.tracker.rate_windows import RateWindows
-from serve.protection.late_refusals import LateRefusals
 from serve.protection.protection import Clocks, Protection, UnauthenticatedError, WrongKeyError, WrongLinkError
 from serve.protection.wrong_keys import TooManyWrongKeysError, WrongKeys
 from tests.support.api_service import api_service, sentence
@@ -185,7 +184,7 @@ async def test_some_hundred_refusals_wait_and_the_others_are_answered_at_once():
         return None
 
     seconds = Seconds()
-    wrong_keys = WrongKeys(1, RateWindows(ClockedStorage(seconds), seconds), LateRefusals(pause))
+    wrong_keys = WrongKeys(1, RateWindows(ClockedStorage(seconds), seconds), pause)
     assert await wrong_keys.attempt(ADDRESS, look_up) is None
     refused = [asyncio.create_task(wrong_keys.attempt(ADDRESS, look_up)) for _ in range(300)]
     done, waiting = await asyncio.wait(refused, return_when=asyncio.FIRST_COMPLETED)
