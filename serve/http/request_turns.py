@@ -25,18 +25,19 @@ Pause = Callable[[float], Awaitable[None]]
 _ANY_NUMBER = 10**9
 # Young requests: without an answer, and younger than this. Of one client, and of all clients of its network.
 _YOUNG_SECONDS = 0.05
-_MOST_YOUNG_EACH, _MOST_YOUNG_OF_NETWORK = 4, 16
+_MOST_YOUNG_EACH, _MOST_YOUNG_OF_NETWORK = 3, 8
 
 _LARGE_BODY_BYTES = 256 * 1024
 _MOST_LARGE_BODIES, _MOST_LARGE_BODIES_EACH = 64, 2
 _BODY_RATE = 16 * 1024 * 1024  # of one large body, in bytes a second
 _MOST_UNREAD_SECONDS = 60.0
 
-# Answers that are long, or long unread: their paths, and how many are open at once, of all clients and of each.
+# Answers that are long, or long unread: their paths, how many are open at once, of all clients and of each, and for how
+# many seconds at least each one counts as open. Nobody reads the same stream again and again within seconds.
 _ANSWERS = (
-    (re.compile(r"/api/events|/api/jobs/[^/]+/events"), _ANY_NUMBER, 100),
-    (re.compile(r"/api/images/download"), 16, 2),
-    (re.compile(r"/api/(?:get_)?image/.+"), 256, 32),
+    (re.compile(r"/api/events|/api/jobs/[^/]+/events"), _ANY_NUMBER, 64, 5.0),
+    (re.compile(r"/api/images/download"), 16, 2, 0.0),
+    (re.compile(r"/api/(?:get_)?image/.+"), 256, 32, 0.0),
 )
 
 
@@ -57,7 +58,7 @@ class RequestTurns:
         self._young = Turns(_ANY_NUMBER, _MOST_YOUNG_EACH)
         self._young_of_network = Turns(_ANY_NUMBER, _MOST_YOUNG_OF_NETWORK)
         self._bodies = Turns(_MOST_LARGE_BODIES, _MOST_LARGE_BODIES_EACH)
-        self._answers = [(paths, Turns(most, most_each)) for paths, most, most_each in _ANSWERS]
+        self._answers = [(paths, Turns(most, each), seconds) for paths, most, each, seconds in _ANSWERS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on when its turn has come."""
@@ -66,14 +67,14 @@ class RequestTurns:
             return
         network, client = _client_of(scope)
         with ExitStack() as at_end:
-            for answers in self._answers_at(scope):
+            for answers, least_seconds in self._answers_at(scope):
                 reader = _Reader(receive)
                 at_end.callback(reader.close)
                 receive = reader.receive
                 leave = await reader.unless_it_leaves(answers.take(client))
                 if leave is None:
                     return
-                at_end.callback(leave)
+                at_end.callback(_not_before, asyncio.get_running_loop().time() + least_seconds, leave)
             if _has_large_body(scope):
                 leave = await self._bodies.take(client)
                 at_end.callback(leave)
@@ -87,9 +88,9 @@ class RequestTurns:
             except _UnreadError:
                 return  # the server closes the connection, as the answer is not complete
 
-    def _answers_at(self, scope: Scope) -> list[Turns]:
+    def _answers_at(self, scope: Scope) -> list[tuple[Turns, float]]:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return [turns for paths, turns in self._answers if paths.fullmatch(path)]
+        return [(turns, seconds) for paths, turns, seconds in self._answers if paths.fullmatch(path)]
 
     def _paced(self, receive: Receive, leave: Callable[[], None]) -> Receive:
         """Receive a body at a limited rate; its place is free when it is complete."""
@@ -148,6 +149,14 @@ class _Reader:
 
 class _UnreadError(Exception):
     """The client does not read its answer."""
+
+
+def _not_before(moment: float, act: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    if loop.time() < moment:
+        loop.call_at(moment, act)
+    else:
+        act()
 
 
 def _let_go(place: asyncio.Future[Callable[[], None]]) -> None:

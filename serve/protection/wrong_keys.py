@@ -11,7 +11,7 @@ from deployments.tracker.rate_windows import RateWindows
 from serve.protection.rate_limits import RateLimitedError
 from serve.protection.trusted_proxies import network_of
 
-_HOLD_SECONDS = 1.0
+_HOLD_SECONDS = 2.0
 _MOST_HELD = 256  # refusals at once; each of them keeps a connection
 
 Pause = Callable[[float], Awaitable[None]]
@@ -27,7 +27,7 @@ class TooManyWrongKeysError(RateLimitedError):
 class WrongKeys:
     """Counts failed authentications by network, and refuses to look up keys of a network that has too many.
 
-    A refusal waits a second before it is answered, which slows down whoever waits for the answer to try again.
+    A refusal waits some seconds before it is answered, which slows down whoever waits for the answer to try again.
 
     Args:
         per_minute: Failures that a network may have in a minute.

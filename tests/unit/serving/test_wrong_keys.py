@@ -79,7 +79,7 @@ class TestTooMany:
             assert (refusal.value.status, refusal.value.retry_after_seconds) == (429, 60)
 
         assert front.tracker.asked == asked == LIMIT
-        assert front.pauses == [1.0] * 5
+        assert front.pauses == [2.0] * 5
 
     async def test_are_forgotten_after_a_minute(self, front, key):
         await front.try_wrong_keys()
@@ -221,4 +221,4 @@ async def test_over_http(tmp_path, monkeypatch):
     assert 0 < int(refused.headers["Retry-After"]) <= 60
     assert (also.status_code, also.json()["error"]["code"]) == (429, "too_many_wrong_keys")
     assert (known.status_code, page.status_code) == (200, 200)
-    assert pauses == [1.0, 1.0]
+    assert pauses == [2.0, 2.0]
