@@ -28,7 +28,7 @@ class WorkerDiedError(Exception):
 
 
 class WorkerProcess:
-    """A process that decodes pictures; it starts with the first request and ends with its owner."""
+    """A process that decodes pictures; it starts with the first request at the latest, and ends with its owner."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # a kill may come while the process starts
@@ -39,6 +39,14 @@ class WorkerProcess:
     def has_ended(self) -> bool:
         """Whether it has started, and runs no more."""
         return self._process is not None and self._process.poll() is not None
+
+    def start(self) -> None:
+        """Start the process, which then gets ready by itself.
+
+        Raises:
+            WorkerDiedError: It was killed before.
+        """
+        self._running()
 
     def ask(self, fields: Mapping[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
         """Send a request, and wait for the answer; for a thread.

@@ -132,14 +132,22 @@ class PictureWorkers:
                 loop = asyncio.get_running_loop()
                 answer = await loop.run_in_executor(self._threads, process.ask, fields, content)
         except WorkerDiedError as error:
+            self._replace()
             raise _reason(error.status) from None
         except BaseException as error:
             process.kill()
+            self._replace()
             if isinstance(error, TimeoutError):
                 raise PictureTooCostlyError from None
             raise
         _idle.append(process)
         return answer
+
+    def _replace(self) -> None:
+        """Start a process for the next one, who would have to wait for it."""
+        process = WorkerProcess()
+        _idle.append(process)
+        self._threads.submit(process.start)
 
 
 def _idle_process() -> WorkerProcess:

@@ -7,9 +7,9 @@ standard (CIPA DC-008, ``UserComment``) leaves the byte order open.
 
 from __future__ import annotations
 
+import html
 import struct
 from xml.etree import ElementTree  # nosec B405
-from xml.sax.saxutils import quoteattr  # nosec B406
 
 import PIL.Image
 from PIL import ExifTags
@@ -24,7 +24,7 @@ _LARGEST_PACKET = 8 * 2**20  # the largest request, every character of it escape
 _PACKET = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="{rdf}">'
-    '<rdf:Description rdf:about="" xmlns:cyberimage="{namespace}" cyberimage:json={json}/>'
+    '<rdf:Description rdf:about="" xmlns:cyberimage="{namespace}" cyberimage:json="{json}"/>'
     '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
 )
 
@@ -49,7 +49,7 @@ def xmp_of(json_text: str) -> bytes:
     Args:
         json_text: In ASCII, as not every character of Unicode may stand in XML.
     """
-    return _PACKET.format(rdf=_RDF, namespace=_NAMESPACE, json=quoteattr(json_text)).encode()
+    return _PACKET.format(rdf=_RDF, namespace=_NAMESPACE, json=html.escape(json_text)).encode()
 
 
 def comment_in(image: PIL.Image.Image) -> str:

@@ -93,7 +93,9 @@ async def test_a_slow_picture_is_cut_off_and_the_next_one_is_decoded(processes):
     with pytest.raises(PictureTooCostlyError):
         await strict.clean("ann", SLOW)
     assert processes[0].child.returncode == -signal.SIGPROF
+    assert len(processes) == 2  # the next one need not wait for its start
     assert (await strict.clean("ann", PNG)).width == 64
+    assert len(processes) == 2
 
 
 async def test_the_limit_grows_with_the_pixels(workers):
