@@ -168,7 +168,7 @@ class TestLargeBodies:
         for _ in range(4):
             await large.sends(MiB // 4, more=True)
         await large.sends(10)
-        assert sum(pauses) == pytest.approx(1 / 16)  # a MiB at 16 MiB a second
+        assert sum(pauses) == pytest.approx(1 / 12)  # a MiB at 12 MiB a second
 
 
 class TestLongAnswers:
@@ -176,9 +176,9 @@ class TestLongAnswers:
         ("path", "most"),
         [
             ("/api/images/download", 2),
-            ("/api/image/ID", 32),
-            ("/api/get_image/ID", 32),
-            ("/api/image/ID/thumbnail", 32),
+            ("/api/image/ID", 16),
+            ("/api/get_image/ID", 16),
+            ("/api/image/ID/thumbnail", 16),
         ],
     )
     async def test_of_one_client_wait_for_the_ends_of_others(self, ask, path, most):
