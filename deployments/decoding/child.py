@@ -18,9 +18,6 @@ from deployments.decoding.limits import Limits
 from deployments.decoding.tasks import REFUSALS, TASKS
 from deployments.storage.picture import PictureTooCostlyError
 
-# Requests are answered first, and on few cores the models too.
-_NICE = 5
-
 
 def main() -> None:
     """Answer requests until the owner closes the pipe, or ends."""
@@ -37,7 +34,6 @@ def main() -> None:
 
 def _renounce() -> None:
     """Give up what decoding does not need."""
-    os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each one takes address space

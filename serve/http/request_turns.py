@@ -35,7 +35,7 @@ _MOST_UNREAD_SECONDS = 60.0
 # Answers that are long, or long unread: their paths, how many are open at once, of all clients and of each, and for how
 # many seconds at least each one counts as open. Nobody reads the same stream again and again within seconds.
 _ANSWERS = (
-    (re.compile(r"/api/events|/api/jobs/[^/]+/events"), _ANY_NUMBER, 64, 5.0),
+    (re.compile(r"/api/events|/api/jobs/[^/]+/events"), _ANY_NUMBER, 64, 8.0),
     (re.compile(r"/api/images/download"), 16, 2, 0.0),
     (re.compile(r"/api/(?:get_)?image/.+"), 256, 16, 0.0),
 )

@@ -195,7 +195,7 @@ class TestLongAnswers:
     @pytest.mark.parametrize("path", ["/api/events", "/api/jobs/ID/events"])
     async def test_streams_wait_too_and_count_for_some_seconds(self, monkeypatch, ask, path, least_seconds):
         ((paths, most, most_each, seconds), *_) = request_turns._ANSWERS
-        assert (most_each, seconds) == (64, 5.0)
+        assert (most_each, seconds) == (64, 8.0)
         monkeypatch.setattr(request_turns, "_ANSWERS", [(paths, most, 2, least_seconds)])
         many = [await ask(path) for _ in range(3)]
         for each in many:
