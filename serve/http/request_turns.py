@@ -25,7 +25,7 @@ Pause = Callable[[float], Awaitable[None]]
 _ANY_NUMBER = 10**9
 # Young requests: without an answer, and younger than this. Of one client, and of all clients of its network.
 _YOUNG_SECONDS = 0.05
-_MOST_YOUNG_EACH, _MOST_YOUNG_OF_NETWORK = 3, 8
+_MOST_YOUNG_EACH, _MOST_YOUNG_OF_NETWORK = 2, 6
 
 _LARGE_BODY_BYTES = 256 * 1024
 _MOST_LARGE_BODIES, _MOST_LARGE_BODIES_EACH = 64, 2
@@ -37,7 +37,7 @@ _MOST_UNREAD_SECONDS = 60.0
 _ANSWERS = (
     (re.compile(r"/api/events|/api/jobs/[^/]+/events"), _ANY_NUMBER, 64, 8.0),
     (re.compile(r"/api/images/download"), 16, 2, 0.0),
-    (re.compile(r"/api/(?:get_)?image/.+"), 256, 16, 0.0),
+    (re.compile(r"/api/(?:get_)?image/.+"), 256, 8, 0.0),
 )
 
 
