@@ -25,7 +25,7 @@ Pause = Callable[[float], Awaitable[None]]
 _ANY_NUMBER = 10**9
 # Young requests: without an answer, and younger than this. Of one client, and of all clients of its network.
 _YOUNG_SECONDS = 0.05
-_MOST_YOUNG_EACH, _MOST_YOUNG_OF_NETWORK = 2, 6
+_MOST_YOUNG_EACH, _MOST_YOUNG_OF_NETWORK = 2, 12
 
 _LARGE_BODY_BYTES = 256 * 1024
 _MOST_LARGE_BODIES, _MOST_LARGE_BODIES_EACH = 64, 2

@@ -122,7 +122,7 @@ class TestYoungOnes:
 
     async def test_of_one_network_with_invented_keys_wait(self, ask):
         many = [await ask("/api/models", GREEDY, (b"x-api-key", b"%d" % number)) for number in range(20)]
-        assert sum(begun(*many)) == 6
+        assert sum(begun(*many)) == 12
         assert begun(await ask(client=HONEST)) == [True]
 
     async def test_grow_up(self, ask, monkeypatch):
