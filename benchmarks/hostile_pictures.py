@@ -6,32 +6,6 @@ import io
 
 import PIL.Image
 
-_START_OF_SCAN = 0xDA
-_END_OF_IMAGE = 0xD9
-_RESTARTS = range(0xD0, 0xD8)
-_STUFFED = 0x00
-
-
-def repeated_scans(width: int, height: int, scans: int) -> bytes:
-    """Make a progressive JPEG whose last scan is repeated: few bytes, and each scan passes over all coefficients.
-
-    The segments are those of ITU-T T.81, Annex B (https://www.w3.org/Graphics/JPEG/itu-t81.pdf).
-
-    Args:
-        width: In pixels.
-        height: In pixels.
-        scans: How many the file has in the end; those of an ordinary file at least.
-    """
-    ordinary = _saved(PIL.Image.new("RGB", (width, height), (90, 120, 200)), "JPEG", progressive=True)
-    found = _scans(ordinary)
-    start, end = found[-1]
-    return ordinary[:end] + ordinary[start:end] * (scans - len(found)) + ordinary[end:]
-
-
-def count_scans(content: bytes) -> int:
-    """Return how many scans a JPEG file has."""
-    return len(_scans(content))
-
 
 def large_picture(width: int, height: int) -> bytes:
     """Make an ordinary JPEG of this size in pixels, as a camera writes it."""
@@ -56,25 +30,3 @@ def _saved(picture: PIL.Image.Image, kind: str, corner: tuple[int, int, int] | N
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()
-
-
-def _scans(content: bytes) -> list[tuple[int, int]]:
-    """Return where each scan starts, with its header, and where its data ends."""
-    found = []
-    at = 2  # behind the start of the image
-    while (marker := content[at + 1]) != _END_OF_IMAGE:
-        end = at + 2 + int.from_bytes(content[at + 2 : at + 4])
-        if marker == _START_OF_SCAN:
-            end = _end_of_data(content, end)
-            found.append((at, end))
-        at = end
-    return found
-
-
-def _end_of_data(content: bytes, at: int) -> int:
-    """Return where the next marker is that is not part of a scan's data."""
-    while True:
-        at = content.index(b"\xff", at)
-        if content[at + 1] != _STUFFED and content[at + 1] not in _RESTARTS:
-            return at
-        at += 2

@@ -16,6 +16,7 @@ import psutil
 
 from tests.support.ports import free_port
 from tests.support.serve_run import wait_for_answer
+from tests.support.sessions import processes_of
 
 START_SECONDS = 180
 STOP_SECONDS = 60
@@ -81,7 +82,7 @@ class AttackedService:
             self._process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
-        left = self._processes()
+        left = processes_of(self._sessions)
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -101,13 +102,13 @@ class AttackedService:
 
     def pids(self) -> dict[int, str]:
         """The processes that do its work, with their roles."""
-        roles = {process.pid: _role_of(process) for process in self._processes()}
+        roles = {process.pid: _role_of(process) for process in processes_of(self._sessions)}
         return {pid: role for pid, role in roles.items() if role != _REST}
 
     def cpu_seconds(self) -> Counter[str]:
         """CPU seconds that its living processes have used, by role, with those of their children that have ended."""
         used: Counter[str] = Counter()
-        for process in self._processes():
+        for process in processes_of(self._sessions):
             with suppress(psutil.Error):
                 times = process.cpu_times()
                 used[_role_of(process)] += times.user + times.system + times.children_user + times.children_system
@@ -116,24 +117,13 @@ class AttackedService:
     def memory(self) -> Counter[str]:
         """Resident bytes of its processes, by role."""
         held: Counter[str] = Counter()
-        for process in self._processes():
+        for process in processes_of(self._sessions):
             with suppress(psutil.Error):
                 held[_role_of(process)] += process.memory_info().rss
         return held
 
     def _command(self, command: str) -> list[str]:
         return [sys.executable, "-m", "serve", command]
-
-    def _processes(self) -> list[psutil.Process]:
-        """Ray gives its processes groups of their own, but leaves them in the session of who started it."""
-        return [process for process in psutil.process_iter() if _session(process) in self._sessions]
-
-
-def _session(process: psutil.Process) -> int | None:
-    try:
-        return None if process.status() == psutil.STATUS_ZOMBIE else os.getsid(process.pid)
-    except (ProcessLookupError, psutil.NoSuchProcess):
-        return None
 
 
 def _role_of(process: psutil.Process) -> str:

@@ -20,6 +20,7 @@ from ray._common.test_utils import wait_for_condition
 
 from tests.support.ports import free_port
 from tests.support.serve_run import wait_for_answer, write_configuration
+from tests.support.sessions import processes_of, session_of
 
 START_SECONDS = 180
 STOP_SECONDS = 60
@@ -127,31 +128,31 @@ class ServedCluster:
 
     def kill_everything(self) -> None:
         """Kill every one of its processes at once, as a power cut does."""
-        for process in self._processes():
+        for process in processes_of(self._sessions):
             process.kill()
         if self._process is not None:
             self._process.wait()
-        wait_for_condition(lambda: not self._processes(), timeout=STOP_SECONDS, retry_interval_ms=50)
+        wait_for_condition(lambda: not processes_of(self._sessions), timeout=STOP_SECONDS, retry_interval_ms=50)
 
     def restart_gcs(self) -> None:
         """Kill the cluster's control store, and start another over what it had written down, as a new head does."""
-        (old,) = [process for process in self._processes() if f"/{_GCS} " in _title(process)]
+        (old,) = [process for process in processes_of(self._sessions) if f"/{_GCS} " in _title(process)]
         environment, folder = old.environ(), old.cwd()
         # It had taken any free port, which the others now know.
         (port,) = {found.laddr.port for found in old.net_connections("tcp") if found.status == psutil.CONN_LISTEN}
         command = [f"--gcs_server_port={port}" if "--gcs_server_port=" in part else part for part in old.cmdline()]
         old.kill()
         # Nobody reaps it: until its parent ends, it stays a zombie.
-        wait_for_condition(lambda: _session(old) is None, timeout=STOP_SECONDS, retry_interval_ms=20)
+        wait_for_condition(lambda: session_of(old) is None, timeout=STOP_SECONDS, retry_interval_ms=20)
         self._begin(command, environment, folder)
 
     def pids(self, role: Role) -> list[int]:
         """The processes of a role that live."""
-        return [process.pid for process in self._processes() if _title(process).startswith(role)]
+        return [process.pid for process in processes_of(self._sessions) if _title(process).startswith(role)]
 
     def file_system_at(self, folder: Path) -> Path:
         """A folder as its processes see it, which may have mounts of their own."""
-        (raylet,) = [process for process in self._processes() if "/raylet " in _title(process)]
+        (raylet,) = [process for process in processes_of(self._sessions) if "/raylet " in _title(process)]
         return Path(f"/proc/{raylet.pid}/root{folder}")
 
     def log(self) -> str:
@@ -159,7 +160,9 @@ class ServedCluster:
         return (self.folder / "log").read_text(errors="replace")
 
     def _ask_ray_serve(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        (dashboard,) = [process for process in self._processes() if "dashboard/dashboard.py" in _title(process)]
+        (dashboard,) = [
+            process for process in processes_of(self._sessions) if "dashboard/dashboard.py" in _title(process)
+        ]
         port = next(part.removeprefix("--port=") for part in dashboard.cmdline() if part.startswith("--port="))
         # Ray wrote a token for its own clusters; other shells must be told to send it.
         return subprocess.run(
@@ -181,17 +184,6 @@ class ServedCluster:
 
     def _configure(self, settings: Mapping[str, Any]) -> None:
         write_configuration(self._config, self.port, {"data_dir": str(self.data_dir), **settings})
-
-    def _processes(self) -> list[psutil.Process]:
-        """Ray gives its processes groups of their own, but leaves them in the session of who started it."""
-        return [process for process in psutil.process_iter() if _session(process) in self._sessions]
-
-
-def _session(process: psutil.Process) -> int | None:
-    try:
-        return None if process.status() == psutil.STATUS_ZOMBIE else os.getsid(process.pid)
-    except (ProcessLookupError, psutil.NoSuchProcess):
-        return None
 
 
 def _title(process: psutil.Process) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.honest_client import Answer, HonestClient, percentile
 from benchmarks.hostile_clients import Phase, attack_rows, kind_rows, process_rows, table
-from benchmarks.hostile_pictures import count_scans, large_picture, padded_picture, repeated_scans, small_picture
+from benchmarks.hostile_pictures import large_picture, padded_picture, small_picture
 
 
 def phase(name: str, *answers: Answer, **more) -> Phase:
@@ -22,22 +22,6 @@ def phase(name: str, *answers: Answer, **more) -> Phase:
 
 def pixels(content: bytes) -> np.ndarray:
     return np.asarray(PIL.Image.open(io.BytesIO(content)))
-
-
-@pytest.mark.parametrize("scans", [12, 99, 1000])
-def test_a_jpeg_has_as_many_scans_as_asked_for_and_shows_the_same(scans):
-    usual = repeated_scans(64, 48, 0)
-
-    content = repeated_scans(64, 48, scans)
-
-    assert (count_scans(usual), count_scans(content)) == (10, scans)
-    assert np.array_equal(pixels(content), pixels(usual))
-
-
-def test_a_thousand_scans_of_a_large_picture_are_few_bytes():
-    few, many = (len(repeated_scans(512, 512, scans)) for scans in (100, 1000))
-
-    assert (many - few) / 900 < 60
 
 
 def test_ordinary_pictures_are_what_they_say():
