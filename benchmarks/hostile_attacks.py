@@ -136,7 +136,7 @@ class Connection:
 
 
 def scans(target: Target) -> Clients:
-    """JPEGs of 33 megapixels whose scan comes a thousand times more, or 89 times; half of them hang up after a second."""
+    """JPEGs of 33 megapixels whose scan comes 1000 or 89 times more; half of them hang up after a second."""
     bombs = [target.upload(repeated_scans(5760, 5760, number)) for number in (1000, 89)]
     patient = [target.again(lambda bomb=bomb: _upload(target, bomb)) for bomb in bombs * 2]
     hasty = [target.again(lambda bomb=bomb: _upload(target, bomb, 1.0)) for bomb in bombs * 2]
