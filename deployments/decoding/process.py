@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import subprocess  # nosec B404
 import sys
 import threading
 from collections.abc import Mapping
@@ -86,7 +86,7 @@ class WorkerProcess:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # nosec B603
         [sys.executable, "-m", "deployments.decoding.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
