@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,12 +32,27 @@ _MOST_LARGE_BODIES, _MOST_LARGE_BODIES_EACH = 64, 2
 _BODY_RATE = 12 * 1024 * 1024  # of one large body, in bytes a second
 _MOST_UNREAD_SECONDS = 60.0
 
-# Answers that are long, or long unread: their paths, how many are open at once, of all clients and of each, and for how
-# many seconds at least each one counts as open. Nobody reads the same stream again and again within seconds.
+
+class _Answers(NamedTuple):
+    """Answers that are long, or long unread.
+
+    Attributes:
+        paths: Where they come from.
+        most: Open at once.
+        most_each: Of one client.
+        least_seconds: For which each one counts as open: nobody honest reads a stream again and again within seconds.
+    """
+
+    paths: re.Pattern[str]
+    most: int
+    most_each: int
+    least_seconds: float = 0.0
+
+
 _ANSWERS = (
-    (re.compile(r"/api/events|/api/jobs/[^/]+/events"), _ANY_NUMBER, 64, 8.0),
-    (re.compile(r"/api/images/download"), 16, 2, 0.0),
-    (re.compile(r"/api/(?:get_)?image/.+"), 256, 8, 0.0),
+    _Answers(re.compile(r"/api/events|/api/jobs/[^/]+/events"), _ANY_NUMBER, 64, least_seconds=8.0),
+    _Answers(re.compile(r"/api/images/download"), 16, 2),
+    _Answers(re.compile(r"/api/(?:get_)?image/.+"), 256, 8),
 )
 
 
@@ -58,7 +73,7 @@ class RequestTurns:
         self._young = Turns(_ANY_NUMBER, _MOST_YOUNG_EACH)
         self._young_of_network = Turns(_ANY_NUMBER, _MOST_YOUNG_OF_NETWORK)
         self._bodies = Turns(_MOST_LARGE_BODIES, _MOST_LARGE_BODIES_EACH)
-        self._answers = [(paths, Turns(most, each), seconds) for paths, most, each, seconds in _ANSWERS]
+        self._answers = [(answers, Turns(answers.most, answers.most_each)) for answers in _ANSWERS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on when its turn has come."""
@@ -67,14 +82,14 @@ class RequestTurns:
             return
         network, client = _client_of(scope)
         with ExitStack() as at_end:
-            for answers, least_seconds in self._answers_at(scope):
+            for answers, turns in self._answers_at(scope):
                 reader = _Reader(receive)
                 at_end.callback(reader.close)
                 receive = reader.receive
-                leave = await reader.unless_it_leaves(answers.take(client))
+                leave = await reader.unless_it_leaves(turns.take(client))
                 if leave is None:
                     return
-                at_end.callback(_not_before, asyncio.get_running_loop().time() + least_seconds, leave)
+                at_end.callback(_not_before, asyncio.get_running_loop().time() + answers.least_seconds, leave)
             if _has_large_body(scope):
                 leave = await self._bodies.take(client)
                 at_end.callback(leave)
@@ -88,9 +103,9 @@ class RequestTurns:
             except _UnreadError:
                 return  # the server closes the connection, as the answer is not complete
 
-    def _answers_at(self, scope: Scope) -> list[tuple[Turns, float]]:
+    def _answers_at(self, scope: Scope) -> list[tuple[_Answers, Turns]]:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return [(turns, seconds) for paths, turns, seconds in self._answers if paths.fullmatch(path)]
+        return [each for each in self._answers if each[0].paths.fullmatch(path)]
 
     def _paced(self, receive: Receive, leave: Callable[[], None]) -> Receive:
         """Receive a body at a limited rate; its place is free when it is complete."""

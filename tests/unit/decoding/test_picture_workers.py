@@ -186,16 +186,16 @@ async def test_previews_and_thumbnails_are_made(workers):
 
 
 _OWNER = """
-import sys, time
+import sys
 from deployments.decoding.process import WorkerProcess
 process = WorkerProcess()
 print(process._running().pid, flush=True)
-time.sleep(600)
+sys.stdin.read()
 """
 
 
 def test_a_process_ends_with_its_owner():
-    owner = subprocess.Popen([sys.executable, "-c", _OWNER], stdout=subprocess.PIPE, text=True)
+    owner = subprocess.Popen([sys.executable, "-c", _OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     worker = os.pidfd_open(int(owner.stdout.readline()))
     owner.kill()
     owner.wait()

@@ -202,9 +202,10 @@ class TestLongAnswers:
     @pytest.mark.parametrize("least_seconds", [0, 1e6])
     @pytest.mark.parametrize("path", ["/api/events", "/api/jobs/ID/events"])
     async def test_streams_wait_too_and_count_for_some_seconds(self, monkeypatch, ask, path, least_seconds):
-        ((paths, most, most_each, seconds), *_) = request_turns._ANSWERS
-        assert (most_each, seconds) == (64, 8.0)
-        monkeypatch.setattr(request_turns, "_ANSWERS", [(paths, most, 2, least_seconds)])
+        streams = request_turns._ANSWERS[0]
+        assert (streams.most_each, streams.least_seconds) == (64, 8.0)
+        few = streams._replace(most_each=2, least_seconds=least_seconds)
+        monkeypatch.setattr(request_turns, "_ANSWERS", [few])
         many = [await ask(path) for _ in range(3)]
         for each in many:
             await each.is_answered()
