@@ -84,15 +84,15 @@ class PretendingMode(TorchFunctionMode):
         if any(on_gpu):
             self._check_devices(name, inputs, on_gpu)
             self._count_syncs(name, args, kwargs, inputs)
-        self._check_order(inputs)
         result = func(*args, **kwargs)
-        where = target or self._result_device(name, args, any(on_gpu))
+        where = target or self._result_device(name, args, kwargs, any(on_gpu))
+        if where == GPU and name in rules.MAKERS:
+            result = self._make(result, rules.values_of(name, args, kwargs))
+        if _is_view(result, inputs):
+            return result
+        self._check_order(inputs)
         if where == GPU:
-            if name in rules.MAKERS and not (len(inputs) == 1 and args and args[0] is inputs[0] and on_gpu[0]):
-                self._gpu.note_copy("H2D")
-            self._gpu.current_stream.advance()
-            for tensor in _tensors(result):
-                self._put(tensor, inputs)
+            self._put(result, inputs)
         elif is_pinned:
             pin(result)
         return result
@@ -138,8 +138,8 @@ class PretendingMode(TorchFunctionMode):
     ) -> None:
         if name in rules.SYNCS or rules.has_unknown_size(name, args, kwargs):
             self._gpu.note_sync(name)
-        elif name in rules.MAKERS and not isinstance(args[0], torch.Tensor):
-            for tensor in inputs:
+        elif rules.takes_values(name, args, kwargs):
+            for tensor in inputs if name in rules.FILLERS else _tensors(rules.values_of(name, args, kwargs)):
                 self._count_value("item", tensor)
         elif name in ("__getitem__", "__setitem__"):
             self._count_index(args[0], args[1] if isinstance(args[1], tuple) else (args[1],))
@@ -174,20 +174,27 @@ class PretendingMode(TorchFunctionMode):
         elif where == CPU and device == GPU and index.ndim:
             self._gpu.note_copy("H2D")
 
-    def _result_device(self, name: str, args: tuple[Any, ...], has_gpu: bool) -> torch.device:
+    def _result_device(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], has_gpu: bool) -> torch.device:
         if not has_gpu:
             return CPU
         if name in ("__getitem__", "new_tensor"):
             return self._device_of(args[0])
-        if name in rules.MAKERS and not isinstance(args[0], torch.Tensor):
-            return CPU
-        return GPU
+        return CPU if rules.takes_values(name, args, kwargs) else GPU
 
-    def _put(self, tensor: torch.Tensor, inputs: list[torch.Tensor]) -> None:
-        """Put a result on the device, unless it is an input of the host's, or a view of one."""
-        if not any(tensor is each or _share_storage(tensor, each) for each in inputs):
-            put_on_device(tensor, self._gpu)
-        note_written(tensor, self._gpu.current_stream)
+    def _make(self, result: torch.Tensor, values: Any) -> torch.Tensor:
+        """A tensor of the host's values is made there, and copied to the device."""
+        if isinstance(values, torch.Tensor) and self._device_of(values) == GPU:
+            return result
+        self._gpu.note_copy("H2D")
+        return result.clone()
+
+    def _put(self, result: Any, inputs: list[torch.Tensor]) -> None:
+        """Put on the device what was computed there."""
+        self._gpu.current_stream.advance()
+        for tensor in _tensors(result):
+            if not any(tensor is each for each in inputs):
+                put_on_device(tensor, self._gpu)
+            note_written(tensor, self._gpu.current_stream)
 
     def _to(self, func: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         copy = bool(kwargs.pop("copy", False))
@@ -310,6 +317,14 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(each)
     elif isinstance(value, dict):
         yield from _tensors(tuple(value.values()))
+
+
+def _is_view(result: Any, inputs: list[torch.Tensor]) -> bool:
+    """Whether results look at an input's memory; what changes an input returns the input itself."""
+    results = list(_tensors(result))
+    return bool(results) and all(
+        any(each is not tensor and _share_storage(each, tensor) for tensor in inputs) for each in results
+    )
 
 
 def _share_storage(one: torch.Tensor, other: torch.Tensor) -> bool:
