@@ -203,6 +203,7 @@ class PretendingMode(TorchFunctionMode):
             non_blocking = bool(kwargs.get("non_blocking", len(args) > 1 and args[1]))
             device, dtype, memory_format = self._device_of(other), other.dtype, kwargs.get("memory_format")
         else:
+            args = tuple(GPU if isinstance(each, int) and not isinstance(each, bool) else each for each in args)
             device, dtype, non_blocking, memory_format = torch._C._nn._parse_to(*args, **kwargs)
         return self._convert(
             tensor,
