@@ -125,8 +125,10 @@ class Quantization(CatalogPart):
 class Loading(CatalogPart):
     """What is switched on when the model is loaded; all of it off by default."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where it computes: cpu, cuda, or auto, which is the GPU where the copy has one."
+    device: Literal["auto", "cpu", "cuda", "xpu", "mps"] = Field(
+        default="auto",
+        description="Where it computes: cpu; cuda (NVIDIA, AMD), xpu (Intel) or mps (Apple); auto: the copy's GPU, if "
+        "it has one.",
     )
     config: str | None = Field(
         default=None,
@@ -170,8 +172,8 @@ class Loading(CatalogPart):
     def gpu_problems(self) -> list[Problem]:
         """The fields that need a GPU."""
         problems = []
-        if self.device == "cuda":
-            problems.append(("loading.device", "cuda needs replicas.num_gpus above 0"))
+        if self.device not in ("auto", "cpu"):
+            problems.append(("loading.device", f"{self.device} needs replicas.num_gpus above 0"))
         if self.offload != "none":
             problems.append(("loading.offload", "needs a GPU, and replicas.num_gpus is 0"))
         if self.quantization and self.quantization.method == "bitsandbytes":

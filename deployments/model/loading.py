@@ -8,10 +8,11 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 
+from deployments.accelerator import find_accelerator, why_unusable
 from deployments.catalog.entry import ModelEntry
 from deployments.engine.shells import compatible_schedulers
 from deployments.pipelines.exceptions import ModelLoadError
-from deployments.pipelines.loading import default_device, load_pipeline, weights_fingerprint
+from deployments.pipelines.loading import load_pipeline, weights_fingerprint
 from deployments.pipelines.tasks import can_do
 
 
@@ -36,11 +37,28 @@ def load_model(entry: ModelEntry, environ: Mapping[str, str], *, is_parked: bool
 
 
 def device_of(entry: ModelEntry) -> str:
-    """Where a model computes, as torch names it."""
-    if entry.loading.device != "auto":
-        return entry.loading.device
+    """Where a model computes, as torch names it.
+
+    Raises:
+        ModelLoadError: It is to compute on a GPU, and torch can use none here, or one of another kind.
+    """
+    wanted, gpus = entry.loading.device, entry.replicas.num_gpus
     # A copy that holds no GPU leaves those it can see to others.
-    return "cpu" if entry.replicas.num_gpus == 0 else default_device()
+    if wanted == "cpu" or (wanted == "auto" and gpus == 0):
+        return "cpu"
+    found = find_accelerator()
+    if found is None:
+        reason = why_unusable() or (
+            "This machine has no GPU; to compute on its processor, set replicas.num_gpus: 0 and leave loading.device "
+            "out."
+        )
+        raise ModelLoadError(f"{entry.public_name} needs a GPU (replicas.num_gpus is {gpus:g}). {reason}")
+    if wanted not in ("auto", found.kind):
+        raise ModelLoadError(
+            f"loading.device: {entry.public_name} is to compute on {wanted}, and the GPU here is {found.kind}, "
+            f"{found.name}; leave it out."
+        )
+    return found.kind
 
 
 def weights_of(entry: ModelEntry) -> str:

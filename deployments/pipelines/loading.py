@@ -14,6 +14,7 @@ from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
 from transformers import CLIPTextModel
 
+from deployments.accelerator import Accelerator, find_accelerator
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import PICKLE_SUFFIXES
 from deployments.pipelines.controlnet import add_controlnet
@@ -41,8 +42,9 @@ def load_pipeline(
     Raises:
         ModelLoadError: If it cannot be loaded, with the reason in one line.
     """
-    where = device or default_device()
-    dtype = choose_dtype(entry.dtype, where)
+    accelerator = None if device == "cpu" else find_accelerator()
+    where = device or (accelerator.kind if accelerator is not None else "cpu")
+    dtype = choose_dtype(entry.dtype, accelerator)
     try:
         pipeline = _read(entry, dtype, token)
         if entry.controlnet is not None:
@@ -58,11 +60,6 @@ def load_pipeline(
     return pipeline
 
 
-def default_device() -> str:
-    """``cuda`` where a GPU is visible, else ``cpu``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def execution_device(pipeline: DiffusionPipeline) -> torch.device:
     """Where a pipeline computes; with offloading, that is not where its weights are."""
     return torch.device(getattr(pipeline, "_execution_device", pipeline.device))
@@ -70,16 +67,24 @@ def execution_device(pipeline: DiffusionPipeline) -> torch.device:
 
 def device_name(device: torch.device) -> str:
     """What a device is called, such as ``NVIDIA H100 80GB HBM3``, or the processor's kind with its threads."""
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
+    accelerator = None if device.type == "cpu" else find_accelerator()
+    if accelerator is not None:
+        return accelerator.name
     return f"{platform.machine()} with {torch.get_num_threads()} threads"
 
 
-def choose_dtype(name: str, device: str) -> torch.dtype:
-    """The dtype for a name of the catalog."""
-    if name == "auto":
-        return torch.float32 if device == "cpu" else torch.bfloat16
-    return _DTYPES[name]
+def choose_dtype(name: str, accelerator: Accelerator | None) -> torch.dtype:
+    """The dtype for a name of the catalog.
+
+    Args:
+        name: Of a dtype, or ``auto``, which is bfloat16 where the GPU computes it natively, else float16.
+        accelerator: The GPU that the model computes on; None for the CPU, where ``auto`` is float32.
+    """
+    if name != "auto":
+        return _DTYPES[name]
+    if accelerator is None:
+        return torch.float32
+    return torch.bfloat16 if accelerator.has_bfloat16 else torch.float16
 
 
 def weights_fingerprint(path: Path) -> str:

@@ -10,6 +10,8 @@ from diffusers import DiffusionPipeline
 
 from deployments.pipelines.exceptions import ModelLoadError
 
+_WITH_STREAMS = ("cuda", "xpu")  # those whose copies diffusers can run beside the computation
+
 
 def place_pipeline(pipeline: DiffusionPipeline, offload: str, device: str) -> None:
     """Put a pipeline's modules on the device, or offload them.
@@ -54,7 +56,7 @@ def offload_groups(pipeline: DiffusionPipeline, device: str) -> None:
         onload_device=torch.device(device),
         offload_device=torch.device("cpu"),
         offload_type="leaf_level",
-        use_stream=torch.device(device).type == "cuda",
+        use_stream=torch.device(device).type in _WITH_STREAMS,
     )
 
 

@@ -8,6 +8,8 @@ import torch
 from diffusers import DiffusionPipeline
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from deployments.accelerator import empty_cache
+
 
 class Weights:
     """Copies the weights of a pipeline to its device and frees the copy again.
@@ -57,13 +59,8 @@ class Weights:
             self._pipeline.to("cpu", silence_dtype_warnings=True)
         for tensor, kept in self._kept:
             tensor.data = kept
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def free_memory() -> int | None:
-    """Free bytes of the GPU; None where there is no GPU."""
-    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
+        if self._device.type != "cpu":
+            empty_cache()
 
 
 def _tensors_of(pipeline: DiffusionPipeline) -> Iterator[torch.Tensor]:

@@ -7,6 +7,7 @@ import gc
 import torch
 from diffusers import DiffusionPipeline
 
+from deployments.accelerator import empty_cache
 from deployments.model.image_model import ImageModel
 from deployments.model.loading import device_of
 from deployments.pipelines.exceptions import ModelLoadError
@@ -73,8 +74,7 @@ class ParkedModel:
         self._loaded.stop_engine()
         self._pipeline = self._held = None
         gc.collect()  # an engine and its gates refer to each other
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        empty_cache()
 
     def give_up(self, reason: str) -> None:
         """Be unavailable from now on: every job fails with the reason."""

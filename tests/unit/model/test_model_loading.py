@@ -5,14 +5,17 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import pytest
+import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
+from deployments.accelerator import Accelerator
 from deployments.catalog.catalog import load_catalog
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.tasks import FAMILIES
-from deployments.model.loading import controlnet_weights_of, load_model, lora_weights_of, weights_of
+from deployments.model.loading import controlnet_weights_of, device_of, load_model, lora_weights_of, weights_of
 from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.loading import choose_dtype
 from deployments.pipelines.tasks import can_do, families
 from tests.support.drawing import draw_image
 from tests.support.image_requests import image_request
@@ -20,6 +23,7 @@ from tests.support.loading_samples import save_controlnet, save_folder, save_lor
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
 
 TASKS = ("text2image", "image2image", "inpaint")
+CARD = Accelerator("cuda", "NVIDIA L4", 24 << 30, (8, 9))
 
 
 def catalog_entry(folder: Path, text: str) -> ModelEntry:
@@ -76,6 +80,65 @@ def test_the_folder_of_a_model_that_cannot_be_loaded_is_not_told(tmp_path):
         load_model(entry, {})
 
     assert str(caught.value) == "none could not be loaded: there is no such folder or file."
+
+
+class TestDevice:
+    def use(self, monkeypatch, card, why=None):
+        monkeypatch.setattr("deployments.model.loading.find_accelerator", lambda: card)
+        monkeypatch.setattr("deployments.model.loading.why_unusable", lambda: why)
+
+    def entry(self, num_gpus=1, device="auto"):
+        return ModelEntry.model_validate(
+            {"repo": "owner/name", "loading": {"device": device}, "replicas": {"num_gpus": num_gpus}}
+        )
+
+    @pytest.mark.parametrize("kind", ["cuda", "xpu", "mps"])
+    def test_is_the_gpu_that_torch_can_use(self, monkeypatch, kind):
+        self.use(monkeypatch, Accelerator(kind, "Card", 1 << 30, None))
+
+        assert device_of(self.entry()) == kind
+        assert device_of(self.entry(device=kind)) == kind
+
+    def test_is_the_processor_where_the_copy_has_no_gpu_or_is_not_to_use_it(self, monkeypatch):
+        self.use(monkeypatch, CARD)
+
+        assert device_of(self.entry(num_gpus=0)) == "cpu"
+        assert device_of(self.entry(device="cpu")) == "cpu"
+
+    @pytest.mark.parametrize("device", ["auto", "cuda"])
+    def test_is_never_silently_the_processor(self, monkeypatch, device):
+        self.use(monkeypatch, None, "The NVIDIA driver 535.1 is too old.")
+        with pytest.raises(ModelLoadError) as caught:
+            load_model(self.entry(device=device), {})
+
+        expected = "owner/name needs a GPU (replicas.num_gpus is 1). The NVIDIA driver 535.1 is too old."
+        assert str(caught.value) == expected
+
+    def test_without_any_gpu_the_field_to_change_is_named(self, monkeypatch):
+        self.use(monkeypatch, None)
+        with pytest.raises(ModelLoadError, match=r"This machine has no GPU; .* set replicas.num_gpus: 0"):
+            device_of(self.entry(num_gpus=0.5))
+
+    def test_another_kind_of_gpu_is_refused(self, monkeypatch):
+        self.use(monkeypatch, CARD)
+        with pytest.raises(
+            ModelLoadError, match=r"loading.device: owner/name is to compute on xpu, and the GPU here is"
+        ):
+            device_of(self.entry(device="xpu"))
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        (None, torch.float32),
+        (CARD, torch.bfloat16),
+        (Accelerator("cuda", "NVIDIA T4", 16 << 30, (7, 5)), torch.float16),
+        (Accelerator("cuda", "AMD Instinct MI300X", 192 << 30, None), torch.bfloat16),
+    ],
+)
+def test_the_dtype_is_one_that_the_device_computes_natively(card, expected):
+    assert choose_dtype("auto", card) is expected
+    assert choose_dtype("float32", card) is torch.float32
 
 
 def test_weights_of_the_hub_are_known_by_their_revision():
