@@ -35,6 +35,9 @@ fuzz: $(VENV)/.ready-to-test ## decode 10,000 broken pictures, and send 10,000 r
 audit: $(VENV)/.ready-to-test ## look for risky calls, and for known vulnerabilities of the pinned packages
 	@$(BIN)/python scripts/audit $(BIN)
 
+gpu-check: $(VENV)/.ready-to-test ## check and measure the GPU of this machine in five minutes, without downloads; report in ./gpu-check
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.gpu_check $(ARGS)
+
 chaos: $(VENV)/.ready-to-test ## kill everything under a load of 200 jobs, and report (a quarter of an hour)
 	@CHAOS_JOBS=200 $(BIN)/pytest tests/cluster/test_killed_processes.py tests/chaos -s $(ARGS)
 
@@ -64,4 +67,4 @@ $(VENV)/.ready-to-run: pyproject.toml constraints.txt scripts/setup
 $(VENV)/.ready-to-test: pyproject.toml constraints.txt scripts/setup
 	@scripts/setup "$(PYTHON)" "$(VENV)" test
 
-.PHONY: help run test test-unit chaos fuzz audit lint format setup model screenshots adherence clean
+.PHONY: help run test test-unit gpu-check chaos fuzz audit lint format setup model screenshots adherence clean
