@@ -14,10 +14,10 @@ from deployments.catalog.file import (
     CatalogFile,
     ModelVariables,
     explain_errors,
-    read_catalog_file,
     read_model_variables,
     suggestion,
 )
+from deployments.catalog.inclusion import read_with_included
 from deployments.catalog.names import ModelId, PoolName
 from deployments.catalog.part import CatalogPart
 from deployments.catalog.pools import Pool, member_problems
@@ -86,7 +86,7 @@ class Catalog(CatalogPart):
 
 
 def load_catalog(path: Path | str, environ: Mapping[str, str]) -> Catalog:
-    """Read the catalog: a YAML file, and the models of the variables ``MODEL_<N>``.
+    """Read the catalog: a YAML file, what it includes, and the models of the variables ``MODEL_<N>``.
 
     Args:
         path: The YAML file. Local models' folders are relative to its folder.
@@ -96,7 +96,7 @@ def load_catalog(path: Path | str, environ: Mapping[str, str]) -> Catalog:
         CatalogError: Something is wrong; the message has one line for each problem, with its file and line, or its
             variable, and its field.
     """
-    file = read_catalog_file(Path(path))
+    file = read_with_included(Path(path))
     variables = read_model_variables(environ)
     problems = file.problems + variables.problems
     models = file.data.get("models") or {}

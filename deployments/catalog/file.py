@@ -46,22 +46,26 @@ class CatalogFile:
         data: The top-level mapping.
         lines: The line, from 1, of each value, by the keys that lead to it.
         problems: What the file itself has wrong, one line each.
+        included: The file that it includes, whose values stand in ``data`` where it has none of its own.
     """
 
     name: str
     data: dict[str, Any] = field(default_factory=dict)
     lines: dict[Location, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-
-    def line_of(self, location: Location) -> int:
-        """Return the line of a value, or of the nearest thing around it where the file does not have it."""
-        while location and location not in self.lines:
-            location = location[:-1]
-        return self.lines.get(location, 1)
+    included: CatalogFile | None = None
 
     def place_of(self, location: Location) -> str:
-        """``file:line`` of a value."""
-        return f"{self.name}:{self.line_of(location)}"
+        """``file:line`` of a value, or of the nearest thing around it where neither file has it."""
+        own = self._nearest(location)
+        if self.included is not None and len(self.included._nearest(location)) > len(own):
+            return self.included.place_of(location)
+        return f"{self.name}:{self.lines.get(own, 1)}"
+
+    def _nearest(self, location: Location) -> Location:
+        while location and location not in self.lines:
+            location = location[:-1]
+        return location
 
 
 @dataclass
