@@ -89,11 +89,21 @@ def find_accelerator() -> Accelerator | None:
         works = _start_error() is None and _unsupported_card() is None
         return _cuda_card() if works else None
     if device.type == "xpu":
-        properties = torch.xpu.get_device_properties(0)
-        return Accelerator("xpu", str(properties.name), int(properties.total_memory), None)
+        return _intel_card()
     if device.type == "mps":
         return Accelerator("mps", "Apple GPU", int(torch.mps.recommended_max_memory()), None)
     return None
+
+
+def find_accelerators() -> tuple[Accelerator, ...]:
+    """Find every GPU of this process, :func:`find_accelerator`'s first; none where torch cannot use that one."""
+    import torch  # noqa: PLC0415
+
+    first = find_accelerator()
+    if first is None:
+        return ()
+    others = range(1, torch.accelerator.device_count())
+    return (first, *(_cuda_card(index) if first.kind == "cuda" else _intel_card(index) for index in others))
 
 
 def why_unusable() -> str | None:
@@ -171,12 +181,19 @@ def limit_memory(share: float) -> None:
         torch.get_device_module(device).set_per_process_memory_fraction(share)
 
 
-def _cuda_card() -> Accelerator:
+def _cuda_card(index: int = 0) -> Accelerator:
     import torch  # noqa: PLC0415
 
-    properties = torch.cuda.get_device_properties(0)
-    capability = None if torch.version.hip else torch.cuda.get_device_capability(0)
-    return Accelerator("cuda", torch.cuda.get_device_name(0), int(properties.total_memory), capability)
+    properties = torch.cuda.get_device_properties(index)
+    capability = None if torch.version.hip else torch.cuda.get_device_capability(index)
+    return Accelerator("cuda", torch.cuda.get_device_name(index), int(properties.total_memory), capability)
+
+
+def _intel_card(index: int = 0) -> Accelerator:
+    import torch  # noqa: PLC0415
+
+    properties = torch.xpu.get_device_properties(index)
+    return Accelerator("xpu", str(properties.name), int(properties.total_memory), None)
 
 
 def _unsupported_card() -> str | None:

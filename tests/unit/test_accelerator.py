@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deployments import accelerator
-from deployments.accelerator import NvidiaDriver, find_accelerator, find_nvidia_driver, why_unusable
+from deployments.accelerator import NvidiaDriver, find_accelerator, find_accelerators, find_nvidia_driver, why_unusable
 
 BUILT_FOR = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 OLD_CARD = (7, 0)
@@ -58,6 +58,26 @@ def machine(monkeypatch):
             monkeypatch.delenv(name, raising=False)
 
     return says
+
+
+class TestAll:
+    @pytest.mark.parametrize("kind", ["cuda", "xpu"])
+    def test_each_card_of_the_machine(self, machine, monkeypatch, kind):
+        machine(kind)
+        monkeypatch.setattr(torch.accelerator, "device_count", lambda: 3)
+        sizes = {0: 24 << 30, 1: 12 << 30, 2: 8 << 30}
+        monkeypatch.setattr(
+            torch.get_device_module(kind),
+            "get_device_properties",
+            lambda index: types.SimpleNamespace(name="Card", total_memory=sizes[index]),
+        )
+
+        assert [card.total_bytes for card in find_accelerators()] == list(sizes.values())
+        assert {card.kind for card in find_accelerators()} == {kind}
+
+    def test_none_where_torch_can_use_none(self, machine):
+        machine(available=False)
+        assert find_accelerators() == ()
 
 
 class TestFound:
