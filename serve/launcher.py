@@ -6,8 +6,10 @@ import asyncio
 import fcntl
 import logging
 import os
+import platform
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from deployments.catalog.catalog import Catalog, load_catalog
-from deployments.catalog.file import CatalogError
+from deployments.catalog.file import CatalogError, read_model_variables
 from deployments.doctor.checkup import exposed
 from deployments.doctor.finding import Level
 from deployments.doctor.ray_token import check_token_file
@@ -30,6 +32,7 @@ from deployments.settings.protection import listens_elsewhere
 from deployments.settings.service import Settings, SettingsError, load_settings
 from deployments.storage.opening import prepare_storage
 from deployments.telemetry.logs import configure_logs
+from serve.gpu_catalogs import CatalogChoice, choose_catalog, look_for_gpus
 from serve.http import front
 
 _APP_NAME = "cyberimage"
@@ -50,7 +53,7 @@ def launch(host: str, port: int, catalog: Path | None = None, data_dir: Path | N
     Args:
         host: The address to listen on.
         port: The port to listen on.
-        catalog: The model catalog; None for the setting's default.
+        catalog: The model catalog; None for the setting, and where that is not set, for the one that fits the GPU.
         data_dir: The data folder; None for the setting's default.
 
     Returns:
@@ -67,18 +70,32 @@ def launch(host: str, port: int, catalog: Path | None = None, data_dir: Path | N
     except (LaunchError, SettingsError, CatalogError) as error:
         for line in str(error).splitlines():
             _console.print(f"[red]CyberImage cannot start:[/] {line}", soft_wrap=True)
+        if not isinstance(error, CatalogError):  # that one has its file and line
+            _console.print("What is wrong with this machine or its settings: [bold]cyberimage doctor[/]")
         return _FAILED
     return 0
 
 
 def _read_configuration(catalog: Path | None, data_dir: Path | None) -> tuple[Settings, Catalog]:
-    given = {"catalog": catalog, "data_dir": data_dir}
+    choice = _chosen_for_gpu() if catalog is None else CatalogChoice(catalog)
+    given = {"catalog": choice.catalog, "data_dir": data_dir}
     settings = load_settings({name: str(value) for name, value in given.items() if value is not None})
     models = load_catalog(settings.catalog_path, os.environ)
+    if choice.reason:
+        _console.print(escape(choice.announcement(models.default)), soft_wrap=True)
     settings.prepare_data_dir()
     configure_logs(settings.logging, "launcher", settings.logs_dir)
     prepare_storage(settings.storage, settings.images_dir)
     return settings, models
+
+
+def _chosen_for_gpu() -> CatalogChoice:
+    """The catalog for this machine; none where the operator names one, or the models themselves."""
+    if os.environ.get("CYBERIMAGE_CATALOG") or read_model_variables(os.environ).sources:
+        return CatalogChoice(None)
+    with _Steps() as steps:
+        steps.begin("Looking for a GPU")
+        return choose_catalog(look_for_gpus())
 
 
 def _warn_of_exposed_files(settings: Settings) -> None:
@@ -127,7 +144,8 @@ def _run(settings: Settings, models: Catalog, host: str, port: int) -> None:
         try:
             steps.begin("Starting Ray")
             dashboard = _start_ray(ray)
-            steps.begin(f"Starting the service and loading {', '.join(models.models)}")
+            loaded = [model_id for model_id, entry in models.models.items() if entry.replicas.min]
+            steps.begin(f"Starting the service{' and loading ' if loaded else ''}{', '.join(loaded)}")
             serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
             links = settings.links.model_dump(exclude_none=True)
             if dashboard and not listens_elsewhere(host):  # it listens on this machine alone
@@ -234,17 +252,28 @@ def _start_ray(ray: Any) -> str | None:
 
     Returns:
         Host and port of its dashboard, if there is one.
+
+    Raises:
+        LaunchError: It does not start: no disk, no memory, a port that another program has.
     """
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)  # of this process only; its own lines say what happens
-    context = ray.init(
-        address="local",
-        num_cpus=max(_LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
-        include_dashboard=True,
-        log_to_driver=False,
-        configure_logging=False,
-    )
+    try:
+        context = ray.init(
+            address="local",
+            num_cpus=max(_LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
+            num_gpus=1 if _is_apple_silicon() else None,  # it finds those of all other makers by itself
+            include_dashboard=True,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise LaunchError(f"Ray does not start: {str(error).strip() or type(error).__name__}") from error
     return context.dashboard_url or None
+
+
+def _is_apple_silicon() -> bool:
+    return sys.platform == "darwin" and platform.machine() == "arm64"
 
 
 def _announce(models: Catalog, host: str, port: int) -> None:

@@ -145,7 +145,8 @@ class Settings(BaseSettings):
 
     catalog: Path = Field(
         default=Path("configs/cpu.yaml"),
-        description="The model catalog; relative to the working folder, or to the project's where it is not there.",
+        description="The model catalog; relative to the working folder, or to the project's where it is not there; "
+        "where none is named, make run takes one that fits the GPU.",
     )
     data_dir: Path = Field(
         default=Path("data"),

@@ -60,7 +60,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
     catalog: Annotated[
         Path | None,
-        typer.Option(help="Model catalog (YAML); the built-in model where left out."),
+        typer.Option(help="Model catalog (YAML); where left out, one that fits the GPU, or the built-in model."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where jobs and images are kept.")] = None,
 ) -> None:

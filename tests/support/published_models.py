@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,16 @@ def build_parts(name: str) -> dict[str, torch.nn.Module]:
     return parts
 
 
-def weights_of(module: torch.nn.Module) -> int:
+def weight_count(module: torch.nn.Module) -> int:
     """How many numbers a part's weight files hold: its parameters and the buffers that are saved with them."""
-    return sum(tensor.numel() for tensor in module.state_dict(keep_vars=True).values()) - _tied(module)
+    return sum(tensor.numel() for tensor in _weights(module))
 
 
-def _tied(module: torch.nn.Module) -> int:
-    """The numbers that a state dict has twice: the output layer of a language model may be its embedding."""
-    named = list(module.named_parameters(remove_duplicate=False))
-    return sum(tensor.numel() for _, tensor in named) - sum(tensor.numel() for tensor in module.parameters())
+def weight_bytes(module: torch.nn.Module) -> int:
+    """The bytes of the same, in the formats in which the part has them."""
+    return sum(tensor.nbytes for tensor in _weights(module))
+
+
+def _weights(module: torch.nn.Module) -> Iterable[torch.Tensor]:
+    # Once each: the output layer of a language model may be its embedding, under another name.
+    return {id(tensor): tensor for tensor in module.state_dict(keep_vars=True).values()}.values()

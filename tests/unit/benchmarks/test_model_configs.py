@@ -1,7 +1,7 @@
 import diffusers
 import pytest
 
-from tests.support.published_models import MODEL_CONFIGS, build_parts, model_index, published_models, weights_of
+from tests.support.published_models import MODEL_CONFIGS, build_parts, model_index, published_models, weight_count
 
 CLIP_L = 0.1233  # OpenAI's CLIP ViT-L/14, text half: model.safetensors has 246 MB in float16
 CLIP_G = 0.695  # OpenCLIP ViT-bigG/14, text half: 1.39 GB in float16
@@ -43,7 +43,7 @@ def test_every_folder_has_a_published_number() -> None:
 
 @pytest.mark.parametrize("name", published_models())
 def test_parts_have_the_published_number_of_parameters(name: str) -> None:
-    counted = {part: weights_of(module) / 1e9 for part, module in build_parts(name).items()}
+    counted = {part: weight_count(module) / 1e9 for part, module in build_parts(name).items()}
 
     assert counted == pytest.approx(PUBLISHED[name], rel=0.005)
 

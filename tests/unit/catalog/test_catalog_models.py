@@ -18,9 +18,9 @@ def entry(**fields: object) -> ModelEntry:
     return ModelEntry.model_validate({"repo": "owner/name", **fields})
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu", "cluster"])
-def test_ready_catalogs_load(name: str) -> None:
-    catalog = load_catalog(CONFIGS / f"{name}.yaml", {})
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_ready_catalogs_load(path: Path) -> None:
+    catalog = load_catalog(path, {})
 
     assert catalog.default in catalog.models
     for model in catalog.models.values():
@@ -28,8 +28,8 @@ def test_ready_catalogs_load(name: str) -> None:
         assert model.token_env in (None, "HF_TOKEN")
 
 
-def test_every_ready_catalog_is_tried() -> None:
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"cpu", "gpu", "cluster"}
+def test_ready_catalogs_are_where_they_are_looked_for() -> None:
+    assert {"cpu", "gpu", "cluster"} <= {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
 def test_built_in_model_is_as_it_was_trained() -> None:

@@ -42,11 +42,15 @@ def shipped(name: str, tmp_path: Path) -> dict[str, Any]:
     return {"catalog": str(CONFIGS / name), "data_dir": str(tmp_path / "data")}
 
 
+EARLIER_MODELS = {"flux-schnell", "flux-1", "sd-3.5", "sd-3.5-medium", "animagine-xl", "sana-sprint"}
+
+
 @pytest.mark.parametrize(
     ("catalog", "models"),
     [
         ("cpu.yaml", {"shapes"}),
-        ("gpu.yaml", {"flux-schnell", "flux-1", "sd-3.5", "sd-3.5-medium", "animagine-xl", "sana-sprint"}),
+        ("gpu-8gb.yaml", {"realvis-xl", "animagine-xl", "sana-sprint", "flux2-klein"}),
+        ("gpu.yaml", EARLIER_MODELS | {"z-image-turbo", "flux2-klein", "qwen-image", "realvis-xl"}),
         ("cluster.yaml", {"flux-schnell", "flux-1", "sana-sprint", "shapes"}),
     ],
 )

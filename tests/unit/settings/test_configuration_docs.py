@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from deployments.catalog.catalog import Catalog, load_catalog
-from deployments.catalog.entry import ModelEntry
+from deployments.catalog.entry import PROJECT_ROOT, ModelEntry
 from deployments.catalog.limits import GuidanceLimits, SizeLimits, StepCacheLimits, StepLimits
 from deployments.catalog.loading import Loading, Lora, Quantization, SchedulerChoice
 from deployments.catalog.pools import Pool
@@ -104,6 +104,7 @@ def test_the_other_variables_are_there() -> None:
 def test_catalog_examples_load(tmp_path: Path, example: str) -> None:
     around = {0: "", 2: "models:\n", 4: "models:\n  some:\n    repo: owner/name\n"}
     path = tmp_path / "catalog.yaml"
+    (tmp_path / "gpu.yaml").write_bytes((PROJECT_ROOT / "configs" / "gpu.yaml").read_bytes())
     path.write_text(around[len(example) - len(example.lstrip())] + example)
 
     assert load_catalog(path, {}).models
