@@ -65,10 +65,7 @@ class Verdict:
 class _WidthIsFree(ForwardCosts):
     """Tiny forwards gain so much by company that measuring it is a waste of time."""
 
-    def is_measured(self, name: str) -> bool:
-        return True
-
-    def cap(self, name: str, most_rows: int) -> int:
+    def cap(self, name: str, most_rows: int, waiting_rows: int) -> int:
         return most_rows
 
 

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.engine_loads import Arrival, mixed_requests, poisson
 from deployments.engine.checking import CheckedGroups
-from deployments.engine.costs import ForwardCosts, name_of
+from deployments.engine.costs import RUNS, ForwardCosts, name_of
 from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call, read_call
 from deployments.engine.policy import Policy
@@ -113,7 +113,9 @@ def _serve_serially(load: Sequence[Arrival], seconds: Sequence[float]) -> np.nda
 def _serve_together(load: Sequence[Arrival], cost: Callable[[int], float]) -> np.ndarray:
     costs = ForwardCosts()
     policy = Policy(costs, CheckedGroups(), MAX_BATCH, exact_rows=8)
-    costs.measure(name_of(_call(1)), policy.most_rows, cost)
+    name = name_of(_call(1))
+    for rows in (1, 2, 4, 8, 16) * RUNS:
+        costs.note(name, rows, cost(rows))
     now, latencies = 0.0, np.zeros(len(load))
     coming, waiting = list(enumerate(load)), dict[Generation, int]()
     while coming or waiting:
@@ -128,7 +130,7 @@ def _serve_together(load: Sequence[Arrival], cost: Callable[[int], float]) -> np
         assert group is not None
         policy.note_lost(group, list(waiting))
         seconds = cost(sum(call.rows for call in group.calls))
-        policy.note(group.calls, None, seconds)
+        policy.note(policy.launch(group.calls), seconds)
         now += seconds
         for generation in group.generations:
             generation.steps_done += 1

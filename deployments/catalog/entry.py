@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -75,12 +75,10 @@ class ModelEntry(WeightsPart):
     schedulers: tuple[ClassName, ...] = Field(
         default=(), strict=False, description="Schedulers that a request may choose; empty: only the model's own."
     )
-    exact_rows: int = Field(
-        default=8,
-        ge=2,
-        le=512,
-        description="Rows of the forwards that decide about a deterministic image's bytes; other numbers are used "
-        "where they give the same.",
+    exact_rows: Literal["auto"] | Annotated[int, Field(ge=1, le=512)] = Field(
+        default="auto",
+        description="Rows of the forwards that decide about a deterministic image's bytes, at most max_batch; other "
+        "numbers are used where they give the same. 1: it is denoised alone. auto: 1 on a GPU, 8 on a CPU.",
     )
     tasks: tuple[ImageTask, ...] | None = Field(
         default=None,

@@ -26,9 +26,13 @@ class CheckedGroups:
 
     Args:
         step_caches: Of the modules that are called, if they have any.
+
+    Attributes:
+        checked_rows: Rows that were computed only for checks.
     """
 
     def __init__(self, step_caches: StepCaches | None = None) -> None:
+        self.checked_rows = 0
         self._step_caches = step_caches or StepCaches({})
         self._checked: dict[Hashable, set[int]] = {}
         self._refused: set[Hashable] = set()
@@ -59,6 +63,7 @@ class CheckedGroups:
         checked = self._checked.get(kind, set())
         differing = _differing_columns(calls, checked)
         if kind not in self._checked or not differing <= checked:
+            self.checked_rows += sum(call.rows for call in calls)
             together, alone = _run_unchecked(calls, padded_rows), [run_alone(call) for call in calls]
             if together is None or not all(_close(one, other) for one, other in zip(together, alone, strict=True)):
                 self._refused.add(kind)

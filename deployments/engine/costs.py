@@ -1,28 +1,21 @@
-"""The measured seconds of forwards on this device, by rows, and how many rows are worth joining."""
+"""The seconds of forwards on a device, learned from those that run, and how many rows are worth joining."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import count, takewhile
-from pathlib import Path
+from collections import defaultdict, deque
 from statistics import median_low
 
-import torch
-
+from deployments.engine.device_notes import DeviceNotes
 from deployments.engine.grouping import Call, Rows
-
-logger = logging.getLogger(__name__)
 
 _WORTHWHILE = 0.9  # of the best rows per second: narrower batches let short jobs through sooner
 _GAIN = 1.05  # in rows per second, for a width to be worth looking at the next
 _GAINLESS_WIDTHS = 2  # one may be a disturbance by another process
-_RUNS = 2  # of each width at first: the very first finds its kernels
-_ROUNDS = 2  # of all widths in turn afterwards, so that whatever disturbs them disturbs them alike
-_SMOOTHING = 0.3
+RUNS = 3
+"""Forwards of a width before it is relied on: the very first finds its kernels, one may be disturbed."""
+_RECENT_RUNS = 7
+_RETRY_AFTER = 256  # forwards of a name: then widths that seemed to gain nothing are tried again
+_SECTION = "seconds"
 
 
 def name_of(call: Call) -> str:
@@ -38,111 +31,135 @@ def _form(column: Rows) -> str:
     return f"{str(column.dtype).removeprefix('torch.')}{list(column.shape[1:])}"
 
 
-@dataclass
 class ForwardCosts:
     """Seconds of forwards, by the call's name and its number of rows.
 
+    No forward runs only to be measured. The first ones of a name are narrow; while more rows a second come out of it,
+    and more rows wait, the next ones have up to twice as many.
+
     Args:
-        file: Where measured costs are kept between starts; None for nowhere.
-        device: What they were measured on; those of another device are not used.
+        notes: Where what was learned is kept between starts; left out, nowhere.
+
+    Attributes:
+        notes: As given.
     """
 
-    file: Path | None = None
-    device: str = ""
-    _measured: dict[str, dict[int, float]] = field(default_factory=dict)
-    _recent: dict[tuple[str, int], float] = field(default_factory=dict)
-    _memory_caps: dict[str, int] = field(default_factory=dict)
+    def __init__(self, notes: DeviceNotes | None = None) -> None:
+        self.notes = notes or DeviceNotes()
+        self._widths: defaultdict[str, _Widths] = defaultdict(_Widths)
+        self._memory_caps: dict[str, int] = {}
+        try:
+            for name, costs in self.notes.section(_SECTION).items():
+                for rows, seconds in costs.items():
+                    for _ in range(RUNS):
+                        self._widths[name].note(int(rows), float(seconds))
+        except (ValueError, TypeError, AttributeError) as error:
+            self._widths.clear()
+            self.notes.drop(_SECTION, error)
 
-    def __post_init__(self) -> None:
-        if self.file is not None and self.file.is_file():
-            self._measured = _read(self.file, self.device)
+    def cap(self, name: str, most_rows: int, waiting_rows: int) -> int:
+        """The most rows that one forward should have.
 
-    def is_measured(self, name: str) -> bool:
-        """Whether a call's forwards were measured."""
-        return name in self._measured
-
-    def measure(self, name: str, most_rows: int, time_forward: Callable[[int], float]) -> None:
-        """Time forwards of 1, 2, 4... rows until they gain nothing, and keep the result.
+        They are the fewest that come near the best rows per second; more where those that wait may be found to gain.
 
         Args:
             name: Of the call, see :func:`name_of`.
-            most_rows: The widest forward that may be wanted.
-            time_forward: Runs a forward of so many rows and returns its seconds.
+            most_rows: An upper limit.
+            waiting_rows: Those of the calls that could share the forward.
         """
-        runs: dict[int, list[float]] = {}
-        gainless, best = 0, 0.0
-        for rows in _widths(most_rows):
-            try:
-                runs[rows] = [time_forward(rows) for _ in range(_RUNS)]
-            except torch.OutOfMemoryError:
-                self.note_out_of_memory(name, rows)
-                break
-            rate = rows / min(runs[rows])
-            gainless = gainless + 1 if rate < _GAIN * best else 0
-            best = max(best, rate)
-            if gainless == _GAINLESS_WIDTHS:
-                break
-        for _ in range(_ROUNDS):
-            for rows, times in runs.items():
-                times.append(time_forward(rows))
-        # The fastest would flatter narrow forwards, which on a busy machine slip through between two disturbances.
-        self._measured[name] = {rows: median_low(times) for rows, times in runs.items()}
-        self._write()
-
-    def cap(self, name: str, most_rows: int) -> int:
-        """The most rows that one forward should have: the fewest that come near the best rows per second.
-
-        Args:
-            name: Of the call.
-            most_rows: The answer where nothing has been measured, and an upper limit.
-        """
-        limit = min(most_rows, self._memory_caps.get(name, most_rows))
-        seconds = {rows: cost for rows, cost in self._measured.get(name, {}).items() if rows <= limit}
-        if not seconds:
-            return limit
-        best = max(rows / cost for rows, cost in seconds.items())
-        return min(rows for rows, cost in seconds.items() if rows / cost >= _WORTHWHILE * best)
+        return self._widths[name].cap(min(most_rows, self._memory_caps.get(name, most_rows)), waiting_rows)
 
     def note(self, name: str, rows: int, seconds: float) -> None:
         """Record how long a forward took."""
-        before = self._recent.get((name, rows), seconds)
-        self._recent[name, rows] = before + _SMOOTHING * (seconds - before)
+        widths = self._widths[name]
+        widths.note(rows, seconds)
+        if widths.has_just_learned(rows):
+            self.notes.section(_SECTION)[name] = {str(width): widths.known[width] for width in sorted(widths.known)}
+            self.notes.write()
 
     def expected(self, name: str, rows: int) -> float:
-        """Seconds that a forward will take; 0 if nothing is known of it."""
-        return self._recent.get((name, rows)) or self._measured.get(name, {}).get(rows, 0.0)
+        """Seconds that a forward will take; 0 if nothing is known of it.
+
+        For a number of rows that has not been seen they lie on the line through the nearest two that have.
+        """
+        return self._widths[name].expected(rows)
 
     def note_out_of_memory(self, name: str, rows: int) -> None:
         """Limit later forwards to half as many rows."""
         self._memory_caps[name] = max(1, rows // 2)
 
-    def note_unmeasurable(self, name: str) -> None:
-        """Record that a call cannot be measured, as it cannot have any number of rows."""
-        self._measured[name] = {}
 
-    def _write(self) -> None:
-        if self.file is None:
-            return
-        unfinished = self.file.with_name(f"{self.file.name}.{os.getpid()}")
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(
-                json.dumps({"device": self.device, "seconds": self._measured}, indent=1), encoding="utf-8"
-            )
-            unfinished.replace(self.file)
-        except OSError as error:
-            logger.warning("Measured costs are not kept: %s", error)
+class _Widths:
+    """What forwards of one name took.
+
+    Attributes:
+        known: Seconds by rows, where enough forwards ran.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[int, float] = {}
+        self._seen: dict[int, float] = {}
+        self._runs: dict[int, deque[float]] = {}
+        self._noted = 0
+        # Both are asked for many times between two forwards.
+        self._caps: dict[tuple[int, int], int] = {}
+        self._expected: dict[int, float] = {}
+
+    def note(self, rows: int, seconds: float) -> None:
+        runs = self._runs.setdefault(rows, deque(maxlen=_RECENT_RUNS))
+        runs.append(seconds)
+        self._seen[rows] = median_low(runs)
+        if len(runs) >= RUNS:
+            self.known[rows] = self._seen[rows]
+        self._noted += 1
+        if self._noted % _RETRY_AFTER == 0:
+            self._forget_beyond(self.cap(max(self.known, default=1), 0))
+        self._caps.clear()
+        self._expected.clear()
+
+    def has_just_learned(self, rows: int) -> bool:
+        return len(self._runs.get(rows, ())) == RUNS
+
+    def cap(self, limit: int, waiting_rows: int) -> int:
+        if (limit, waiting_rows) not in self._caps:
+            self._caps[limit, waiting_rows] = self._find_cap(limit, waiting_rows)
+        return self._caps[limit, waiting_rows]
+
+    def expected(self, rows: int) -> float:
+        if rows not in self._expected:
+            self._expected[rows] = self._seen[rows] if rows in self._seen else self._estimate(rows)
+        return self._expected[rows]
+
+    def _find_cap(self, limit: int, waiting_rows: int) -> int:
+        widest = max(self.known, default=0)
+        if widest < min(limit, waiting_rows) and _may_gain_beyond(self.known):
+            return min(limit, 2 * widest or 1)
+        rates = {rows: rows / seconds for rows, seconds in self.known.items() if rows <= limit}
+        best = max(rates.values(), default=0.0)
+        return min((rows for rows, rate in rates.items() if rate >= _WORTHWHILE * best), default=limit)
+
+    def _estimate(self, rows: int) -> float:
+        one, *others = sorted(self._seen, key=lambda width: abs(width - rows)) or [0]
+        if not others:
+            return self._seen.get(one, 0.0)
+        slope = (self._seen[others[0]] - self._seen[one]) / (others[0] - one)
+        return max(0.0, self._seen[one] + slope * (rows - one))
+
+    def _forget_beyond(self, cap: int) -> None:
+        """Forget wider forwards: whatever disturbed them may be over."""
+        for kept in (self._runs, self._seen, self.known):
+            for rows in [rows for rows in kept if rows > cap]:
+                del kept[rows]
 
 
-def _widths(most_rows: int) -> list[int]:
-    return [*takewhile(lambda rows: rows < most_rows, (2**power for power in count())), most_rows]
-
-
-def _read(file: Path, device: str) -> dict[str, dict[int, float]]:
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        seconds = kept["seconds"].items() if kept["device"] == device else ()
-        return {name: {int(rows): float(cost) for rows, cost in costs.items()} for name, costs in seconds}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        logger.warning("Costs in %s cannot be read and are measured anew: %s", file, error)
-        return {}
+def _may_gain_beyond(seconds: dict[int, float]) -> bool:
+    """Whether forwards wider than these may have more rows per second: the last two doublings did not both fail to."""
+    rates: defaultdict[int, float] = defaultdict(float)
+    for rows, cost in seconds.items():
+        doublings = rows.bit_length()
+        rates[doublings] = max(rates[doublings], rows / cost)
+    gainless, best = 0, 0.0
+    for doublings in sorted(rates):
+        gainless = gainless + 1 if rates[doublings] < _GAIN * best else 0
+        best = max(best, rates[doublings])
+    return gainless < _GAINLESS_WIDTHS

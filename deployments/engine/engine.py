@@ -8,9 +8,11 @@ models, https://www.usenix.org/conference/osdi22/presentation/yu).
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +21,9 @@ from diffusers import DiffusionPipeline
 
 from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import ForwardCosts, name_of
+from deployments.engine.device_faults import is_device_fault
 from deployments.engine.encodings import EncodingCache
+from deployments.engine.exactness import exact_rows_on
 from deployments.engine.forwards import Forwards
 from deployments.engine.gates import gate_shared_modules
 from deployments.engine.generation import Generation, current_generation
@@ -27,15 +31,22 @@ from deployments.engine.grouping import read_call
 from deployments.engine.latent_colours import LatentColours
 from deployments.engine.lora_sets import LoraSets, lora_set
 from deployments.engine.memory import keep_freed_memory
-from deployments.engine.policy import Group, Policy
+from deployments.engine.offloading import ModuleTurns, takes_turns
+from deployments.engine.policy import Group, MostImages, Policy
 from deployments.engine.request import ImageRequest
 from deployments.engine.stages import module_of, stage_of
 from deployments.engine.statistics import EngineStatistics
 from deployments.engine.step_caches import StepCaches
-from deployments.pipelines.exceptions import EngineStoppedError, GenerationCancelledError, UngroupableError
+from deployments.pipelines.exceptions import (
+    EngineStoppedError,
+    GenerationCancelledError,
+    UngroupableError,
+    one_line,
+)
 from deployments.pipelines.loading import execution_device
 
-EXACT_ROWS = 8
+logger = logging.getLogger(__name__)
+
 _CACHED_ENCODINGS_BYTES = 256 << 20
 
 
@@ -46,9 +57,16 @@ class Engine:
         pipeline: A loaded diffusers pipeline; from now on it belongs to the engine.
         max_batch: Most images that share a forward.
         name: Of the thread.
-        costs: Measured seconds of forwards on this device; left out, they are measured again.
-        exact_rows: Rows of the denoising forwards that decide about a deterministic image's bytes.
+        costs: Seconds of forwards on this device; left out, they are learned again.
+        exact_rows: Rows of the denoising forwards that decide about a deterministic image's bytes, 1 for alone; None:
+            by the device.
         has_step_cache: Whether images may skip most of the denoiser in steps that change little.
+        most_images: Most images of a width and height in pixels that the memory lets denoise together.
+        most_decoded: The same of decoding.
+
+    Attributes:
+        statistics: What it has done.
+        failure: Why it has ended by itself, as after a fault of the device; empty if it has not.
 
     Raises:
         ModelLoadError: If a step cache is wanted, and no denoiser of the pipeline can have one.
@@ -61,21 +79,32 @@ class Engine:
         max_batch: int,
         name: str = "engine",
         costs: ForwardCosts | None = None,
-        exact_rows: int = EXACT_ROWS,
+        exact_rows: int | None = None,
         has_step_cache: bool = False,
+        most_images: MostImages | None = None,
+        most_decoded: MostImages | None = None,
     ) -> None:
         self.statistics = EngineStatistics()
+        self.failure = ""
         self._pipeline = pipeline
         self._costs = costs or ForwardCosts()
         self._step_caches = StepCaches(pipeline.components if has_step_cache else {})
+        self._device = execution_device(pipeline)
+        if self._device.type == "cpu":
+            keep_freed_memory()
         groups = CheckedGroups(self._step_caches)
-        self._policy = Policy(self._costs, groups, max_batch, exact_rows)
+        self._policy = Policy(
+            self._costs,
+            groups,
+            max_batch,
+            exact_rows or exact_rows_on(self._device),
+            turns=ModuleTurns() if takes_turns(pipeline) else None,
+            most_images=most_images,
+            most_decoded=most_decoded,
+        )
         encodings = EncodingCache(_CACHED_ENCODINGS_BYTES)
         self._loras = LoraSets(pipeline.components)
-        device = execution_device(pipeline)
-        if device.type == "cpu":
-            keep_freed_memory()
-        self._forwards = Forwards(self._policy, self._costs, groups, encodings, self._loras, self.statistics, device)
+        self._forwards = Forwards(self._policy, groups, encodings, self._loras, self.statistics, self._device)
         self._arrivals: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
         self._generations: list[Generation] = []
         self._stopping = False
@@ -95,12 +124,12 @@ class Engine:
         """Start an image. Safe from any thread.
 
         Raises:
-            EngineStoppedError: If the engine was stopped.
+            EngineStoppedError: If the engine was stopped, or has failed.
         """
         generation = Generation(request)
         with self._lock:
             if not self.is_alive:
-                raise EngineStoppedError
+                raise EngineStoppedError(self.failure)
             self._arrivals.put(generation)
         return generation
 
@@ -127,15 +156,21 @@ class Engine:
                 while not self._stopping:
                     self._wait_for_work()
                     started = time.perf_counter()
+                    # Whatever comes while the device is waited for takes part in the next choice.
+                    self._forwards.keep_pace()
                     self._admit_arrivals()
                     self._abort_cancelled()
                     self._forward_next_group()
                     self.statistics.busy_seconds += time.perf_counter() - started
+        except Exception as error:
+            self.failure = f"The engine failed: {type(error).__name__}: {one_line(error)}"
+            logger.exception("The engine stops, and makes no more images")
         finally:
             self._abandon_everything()
 
     def _wait_for_work(self) -> None:
         if not self._generations:
+            self._forwards.collect()
             self._admit(self._arrivals.get())
 
     def _admit_arrivals(self) -> None:
@@ -162,24 +197,36 @@ class Engine:
     def _forward_next_group(self) -> None:
         waiting = [each for each in self._generations if each.waiting_call is not None]
         group = self._policy.choose(waiting)
-        if group is None or self._forwards.explore(group):
+        if group is None or self._forwards.find_exact_width(group):
             return
         self._policy.note_lost(group, waiting)
+        failure = self._forward(group)
+        # Only now, as the error's traceback held what the forward had allocated.
+        if isinstance(failure, torch.OutOfMemoryError):
+            self._retreat(group, failure)
+        elif failure is not None:
+            self._forward_one_by_one(group, failure)
+        self._forget_finished()
+
+    def _forward(self, group: Group) -> Exception | None:
+        """Run a group's forward and resume its images, or return why it failed."""
         try:
             results = self._forwards.run(group)
-        except torch.OutOfMemoryError as error:
-            self._retreat(group, error)
         except Exception as error:
-            self._forward_one_by_one(group, error)
-        else:
-            for generation, result in zip(group.generations, results, strict=True):
-                generation.resume(result)
-        self._forget_finished()
+            if is_device_fault(error, self._device):
+                raise
+            _free_frames(error)
+            return error
+        for generation, result in zip(group.generations, results, strict=True):
+            generation.resume(result)
+        return None
 
     def _retreat(self, group: Group, error: torch.OutOfMemoryError) -> None:
         """Limit the width after a forward ran out of memory; its images go into the next, narrower one."""
         name = name_of(group.calls[0])
-        torch.cuda.empty_cache()
+        self._forwards.encodings.clear()
+        if self._device.type != "cpu":
+            torch.accelerator.empty_cache()
         if group.padded_rows is not None and group.padded_rows == self._policy.exact_widths.of(name)[0]:
             self._policy.exact_widths.refuse(name)
         elif len(group.generations) > 1 or group.padded_rows is not None:
@@ -193,15 +240,9 @@ class Engine:
             group.generations[0].abort(error)
             return
         for generation in group.generations:
-            self._forward_alone(generation)
-
-    def _forward_alone(self, generation: Generation) -> None:
-        try:
-            (result,) = self._forwards.run(Group([generation]))
-        except Exception as error:
-            generation.abort(error)
-        else:
-            generation.resume(result)
+            failure = self._forward(Group([generation]))
+            if failure is not None:
+                generation.abort(failure)
 
     def _pause_at_gate(self, target: Callable[..., Any], owner: str, args: tuple[Any, ...], kwargs: Any) -> Any:
         generation = current_generation()
@@ -223,7 +264,14 @@ class Engine:
         return generation.pause(self._step_caches.with_memory(call, generation.passes, generation.steps_done))
 
     def _forget_finished(self) -> None:
-        self._generations = [generation for generation in self._generations if not generation.future.done()]
+        """Look at what the finished images ended with: a pipeline's own code may be the first to meet a fault."""
+        finished = [generation for generation in self._generations if generation.future.done()]
+        for generation in finished:
+            error = generation.future.exception()
+            if error is not None and is_device_fault(error, self._device):
+                raise error
+        if finished:
+            self._generations = [generation for generation in self._generations if generation not in finished]
         self.statistics.images = len(self._generations)
 
     def _abandon_everything(self) -> None:
@@ -235,4 +283,11 @@ class Engine:
                     self._generations.append(arrival)
         for generation in self._generations:
             if not generation.future.done():
-                generation.abort(EngineStoppedError())
+                generation.abort(EngineStoppedError(self.failure))
+
+
+def _free_frames(error: BaseException | None) -> None:
+    """Clear the variables of the calls that an error came through; among them are the tensors of a forward."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

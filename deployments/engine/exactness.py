@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from deployments.engine.device_notes import DeviceNotes
 from deployments.engine.grouping import Call, Rows, run_together
 from deployments.engine.trees import tensors_of
+
+_ROWS_ON_CPU = 8
+_SECTION = "exact widths"
+
+
+def exact_rows_on(device: torch.device) -> int:
+    """Rows of the forwards of deterministic images where the catalog leaves that open.
+
+    On the CPU images gain by company. On an accelerator that is busy with one image, padding its forwards to 8 rows
+    takes 4 to 8 times as long; alone, an image is exact without padding.
+    """
+    return _ROWS_ON_CPU if device.type == "cpu" else 1
 
 
 class ExactWidths:
@@ -19,18 +33,19 @@ class ExactWidths:
     many are. Which they are depends on the device, and is found out there, by :func:`has_same_bits`.
 
     Args:
-        rows: The number of rows that decides about an image's bytes.
+        rows: The number of rows that decides about an image's bytes; with 1, no image may have company.
         most_rows: Rows of the widest forward.
+        notes: Where what was found out is kept between starts: an image must have the same bytes after the next.
 
     Attributes:
         rows: As given.
     """
 
-    def __init__(self, rows: int, most_rows: int) -> None:
+    def __init__(self, rows: int, most_rows: int, notes: DeviceNotes | None = None) -> None:
         self.rows = rows
         half = max(1, rows // 2)
-        self._candidates = sorted({rows, *range(half, most_rows + 1, half)})
-        self._known: dict[tuple[str, int], bool] = {}
+        self._candidates = sorted({rows, *range(half, most_rows + 1, half)}) if rows > 1 else []
+        self._notes = notes or DeviceNotes()
 
     def of(self, name: str) -> list[int]:
         """The widths that a call may have as far as is known, narrow ones first; none if the call must run alone.
@@ -38,21 +53,32 @@ class ExactWidths:
         Args:
             name: Of the call, see :func:`~deployments.engine.costs.name_of`.
         """
-        if not self._known.get((name, self.rows), True):
+        known = self._known(name)
+        if known.get(str(self.rows)) is False:
             return []
-        return [rows for rows in self._candidates if self._known.get((name, rows), True)]
+        return [rows for rows in self._candidates if known.get(str(rows)) is not False]
 
     def is_known(self, name: str, rows: int) -> bool:
         """Whether it was noted if a call may be in forwards of so many rows."""
-        return (name, rows) in self._known
+        return str(rows) in self._known(name)
 
     def note(self, name: str, rows: int, *, may_be: bool) -> None:
         """Record whether a call may be in forwards of so many rows."""
-        self._known[name, rows] = may_be
+        section = self._notes.section(_SECTION)
+        section[self._key(name)] = {**self._known(name), str(rows): may_be}
+        self._notes.write()
 
     def refuse(self, name: str) -> None:
         """Run deterministic images alone in calls of this name."""
-        self._known[name, self.rows] = False
+        self.note(name, self.rows, may_be=False)
+
+    def _known(self, name: str) -> Mapping[str, bool]:
+        """What was found out, by rows as JSON has them."""
+        known = self._notes.section(_SECTION).get(self._key(name), {})
+        return known if isinstance(known, Mapping) else {}
+
+    def _key(self, name: str) -> str:
+        return f"{name} as in {self.rows} rows"
 
 
 def has_same_bits(call: Call, rows: int, like: int) -> bool:

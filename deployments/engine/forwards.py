@@ -1,8 +1,7 @@
-"""Runs a group's calls as one forward, after measuring what must be known for that."""
+"""Runs a group's calls as one forward."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +9,15 @@ from typing import Any
 import torch
 
 from deployments.engine.checking import CheckedGroups
-from deployments.engine.costs import ForwardCosts, name_of
+from deployments.engine.costs import name_of
 from deployments.engine.encodings import EncodingCache, encoding_key
 from deployments.engine.exactness import has_same_bits
+from deployments.engine.forward_clock import ForwardClock, Launch
 from deployments.engine.generation import Generation
-from deployments.engine.grouping import Call, run_rows
+from deployments.engine.grouping import Call
 from deployments.engine.lora_sets import LoraSets
 from deployments.engine.policy import Group, Policy
-from deployments.engine.stages import Stage, module_of, stage_of
+from deployments.engine.stages import module_of
 from deployments.engine.statistics import EngineStatistics
 
 
@@ -26,8 +26,7 @@ class Forwards:
     """Forwards of one model on one device.
 
     Attributes:
-        policy: Records what forwards took, and which calls cannot share one.
-        costs: Where measured costs are kept.
+        policy: Records what forwards take.
         groups: Runs calls together.
         encodings: The cache of encoded prompts.
         loras: Switches the modules to the LoRAs of a group.
@@ -36,12 +35,14 @@ class Forwards:
     """
 
     policy: Policy
-    costs: ForwardCosts
     groups: CheckedGroups
     encodings: EncodingCache
     loras: LoraSets
     statistics: EngineStatistics
     device: torch.device
+
+    def __post_init__(self) -> None:
+        self._clock = ForwardClock(self.device, self._note_seconds)
 
     def recall(self, call: Call, *, alone: bool) -> Any | None:
         """The cached result of a text encoder's call, or None.
@@ -55,23 +56,31 @@ class Forwards:
         self.statistics.cached_encodings += result is not None
         return result
 
-    def explore(self, group: Group) -> bool:
-        """Measure what must be known of a group's calls before they share a forward.
+    def keep_pace(self) -> None:
+        """Wait until another forward may be launched, and learn from those that are over.
+
+        Raises:
+            torch.AcceleratorError: If the device failed in one of them.
+        """
+        self._clock.keep_pace()
+
+    def collect(self) -> None:
+        """Learn from the forwards that are over; waits for none."""
+        self._clock.collect()
+
+    def find_exact_width(self, group: Group) -> bool:
+        """Try a width for deterministic images that has not been tried on this device.
 
         Returns:
             True if there was something to learn; then another group may be better.
         """
-        call, name = group.calls[0], name_of(group.calls[0])
-        if stage_of(call.target) is not Stage.DENOISING:
+        call, rows = group.calls[0], group.padded_rows
+        name, widths = name_of(call), self.policy.exact_widths
+        if rows is None or widths.is_known(name, rows):
             return False
         self._choose_loras(call)
-        if len(group.calls) > 1 and not self.costs.is_measured(name):
-            self._measure(call, name)
-            return True
-        rows = group.padded_rows
-        if rows is None or self.policy.exact_widths.is_known(name, rows):
-            return False
-        self.policy.exact_widths.note(name, rows, may_be=self._has_same_bits(call, rows))
+        self.statistics.checking_rows += widths.rows + 2 * rows
+        widths.note(name, rows, may_be=self._has_same_bits(call, rows))
         return True
 
     def run(self, group: Group) -> list[Any]:
@@ -91,45 +100,26 @@ class Forwards:
 
     def _run(self, calls: list[Call], padded_rows: int | None) -> list[Any]:
         self._choose_loras(calls[0])
-        self._synchronise()
-        started = time.perf_counter()
-        try:
+        self.statistics.note_calls(calls, padded_rows)
+        launch, checked_rows = self.policy.launch(calls, padded_rows), self.groups.checked_rows
+        with self._clock.timing(launch):
             results = self.groups.run(calls, padded_rows)
-            self._synchronise()
-        finally:
-            seconds = time.perf_counter() - started
-            self.statistics.note_forward(calls, padded_rows, seconds)
-        self.policy.note(calls, padded_rows, seconds)
+            launch.has_check = self.groups.checked_rows > checked_rows
+        self.statistics.checking_rows += self.groups.checked_rows - checked_rows
         return results
+
+    def _note_seconds(self, launch: Launch, seconds: float) -> None:
+        self.statistics.note_seconds(launch.stage, seconds)
+        self.policy.note(launch, seconds)
 
     def _choose_loras(self, call: Call) -> None:
         self.loras.activate(module_of(call.target), call.loras)
-
-    def _measure(self, call: Call, name: str) -> None:
-        try:
-            self.costs.measure(name, self.policy.most_rows, lambda rows: self._time(call, rows))
-        except Exception:
-            self.costs.note_unmeasurable(name)
-
-    def _time(self, call: Call, rows: int) -> float:
-        self._synchronise()
-        started = time.perf_counter()
-        run_rows(call, rows)
-        self._synchronise()
-        seconds = time.perf_counter() - started
-        self.statistics.forward_seconds += seconds
-        return seconds
 
     def _has_same_bits(self, call: Call, rows: int) -> bool:
         try:
             return has_same_bits(call, rows, like=self.policy.exact_widths.rows)
         except Exception:
             return False
-
-    def _synchronise(self) -> None:
-        """A GPU runs behind; without this, its time would count for the next measurement."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 def _key_of(generation: Generation, index: int) -> Hashable:

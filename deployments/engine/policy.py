@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import ForwardCosts, name_of
 from deployments.engine.exactness import ExactWidths
+from deployments.engine.forward_clock import Launch
 from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call
 from deployments.engine.head_starts import HeadStarts
-from deployments.engine.stages import Stage, stage_of
+from deployments.engine.offloading import ModuleTurns
+from deployments.engine.stages import Stage, module_of, stage_of
+
+MostImages = Callable[[int, int], int]
+"""Most images that a forward may have, by their width and height in pixels."""
 
 SMALL = 0.1
 """An image whose steps left take at most this share of another one's size may go before it at any time."""
@@ -70,28 +75,39 @@ class Policy:
         groups: Which calls may share a forward, as far as has been tried.
         max_batch: Most images that share a forward. Those without guidance, which have half the rows where others
             have guidance, count half.
-        exact_rows: Rows of the denoising forwards that decide about a deterministic image's bytes.
+        exact_rows: Rows of the denoising forwards that decide about a deterministic image's bytes; ``max_batch`` if
+            that is less. 1: it is denoised alone.
+        turns: Of the modules on the device, if only one at a time is there.
+        most_images: Most images of a size that the memory lets denoise together; None for no limit.
+        most_decoded: The same of decoding.
 
     Attributes:
         head_starts: Of images, by what is left of them.
         exact_widths: How many rows the forwards of deterministic images may have.
     """
 
-    def __init__(self, costs: ForwardCosts, groups: CheckedGroups, max_batch: int, exact_rows: int) -> None:
+    def __init__(  # noqa: PLR0913 - the last three are for some devices only
+        self,
+        costs: ForwardCosts,
+        groups: CheckedGroups,
+        max_batch: int,
+        exact_rows: int,
+        *,
+        turns: ModuleTurns | None = None,
+        most_images: MostImages | None = None,
+        most_decoded: MostImages | None = None,
+    ) -> None:
         self._costs = costs
         self._max_batch = max_batch
+        self._limits = {Stage.DENOISING: most_images, Stage.DECODING: most_decoded}
+        self._turns = turns
         self._widest_calls: dict[str, int] = {}
         self._step_seconds = 0.0
-        self._aside_seconds = 0.0
+        self._asides: list[Launch] = []
         self._groups = groups
         self._standings: WeakKeyDictionary[Generation, Standing] = WeakKeyDictionary()
         self.head_starts = HeadStarts()
-        self.exact_widths = ExactWidths(exact_rows, self.most_rows)
-
-    @property
-    def most_rows(self) -> int:
-        """Rows of the widest forward there may be; classifier-free guidance has two for each image."""
-        return 2 * self._max_batch
+        self.exact_widths = ExactWidths(min(exact_rows, max_batch), 2 * max_batch, costs.notes)
 
     def standing_of(self, generation: Generation) -> Standing:
         """What has been noted of an image."""
@@ -103,9 +119,11 @@ class Policy:
         Args:
             waiting: Images with a waiting call.
         """
+        if self._turns is not None:
+            waiting = self._turns.staying(waiting)
         denoising = [generation for generation in waiting if _stage(generation) is Stage.DENOISING]
         aside = self._choose_aside([generation for generation in waiting if generation not in denoising])
-        if aside is not None and (not denoising or self._may_step_aside(aside)):
+        if aside is not None and (not denoising or self._may_step_aside(aside, denoising)):
             return aside
         return self._group(self._in_order(denoising)) if denoising else None
 
@@ -122,14 +140,24 @@ class Policy:
         if first not in group.generations:
             self.standing_of(first).lost += self._step_seconds_of(group.generations[0])
 
-    def note(self, calls: Sequence[Call], padded_rows: int | None, seconds: float) -> None:
-        """Record a forward that ran, and its seconds."""
-        self._costs.note(name_of(calls[0]), padded_rows or sum(call.rows for call in calls), seconds)
-        if stage_of(calls[0].target) is Stage.DENOISING:
-            self._step_seconds = seconds
-            self._aside_seconds = 0.0
-        else:
-            self._aside_seconds += seconds
+    def launch(self, calls: Sequence[Call], padded_rows: int | None = None) -> Launch:
+        """Record that the device was given a forward of these calls."""
+        call, rows = calls[0], padded_rows or sum(each.rows for each in calls)
+        name, brings_module = name_of(call), self._turns is not None and not self._turns.is_present(call)
+        if self._turns is not None and brings_module:
+            self._turns.enter(call)
+        stage, expected = stage_of(call.target), self._costs.expected(name, rows)
+        launch = Launch(name, stage, id(module_of(call.target)), rows, expected, brings_module)
+        self._asides = [] if launch.stage is Stage.DENOISING else [*self._asides, launch]
+        return launch
+
+    def note(self, launch: Launch, seconds: float) -> None:
+        """Record that a forward is over, and its seconds."""
+        launch.seconds = seconds if self._turns is None else self._turns.note(launch, seconds)
+        if not (launch.brings_module or launch.has_check):
+            self._costs.note(launch.name, launch.rows, seconds)
+        if launch.stage is Stage.DENOISING and launch.seconds:
+            self._step_seconds = launch.seconds
 
     def _choose_aside(self, waiting: list[Generation]) -> Group | None:
         """Encoding first: it is short, and lets an image join the next step."""
@@ -170,25 +198,34 @@ class Policy:
             return self._step_seconds
         return self._costs.expected(_name(generation), _rows(generation)) or self._step_seconds or 1.0
 
-    def _may_step_aside(self, group: Group) -> bool:
+    def _may_step_aside(self, group: Group, denoising: Sequence[Generation]) -> bool:
+        if self._turns is not None and not any(self._turns.is_present(call) for call in Group([*denoising]).calls):
+            return True
         rows = sum(call.rows for call in group.calls)
         expected = self._costs.expected(name_of(group.calls[0]), rows)
-        return not self._aside_seconds or self._aside_seconds + expected <= self._step_seconds
+        spent = sum(launch.seconds for launch in self._asides)
+        return not self._asides or spent + expected <= self._step_seconds
 
     def _group(self, ranked: list[Generation]) -> Group:
         first = ranked[0]
         agreeing = [generation for generation in ranked if self._agree(first, generation)]
+        cap = self._costs.cap(_name(first), self._most_rows_of(agreeing), sum(map(_rows, agreeing)))
         if _stage(first) is not Stage.DENOISING:
-            return self._group_freely(first, agreeing, self._most_rows_aside(first))
-        name = _name(first)
-        cap = self._costs.cap(name, self._most_rows_of(agreeing))
-        widths = [rows for rows in self.exact_widths.of(name) if rows >= _rows(first)]
-        exact = [generation for generation in agreeing if generation.request.settings.deterministic]
-        if not exact or not widths or _rows(first) > self.exact_widths.rows:
+            return self._group_freely(first, agreeing, self._most_rows_aside(first, cap))
+        has_exact = any(generation.request.settings.deterministic for generation in agreeing)
+        widths = self._exact_widths_of(first) if has_exact else []
+        if not widths:
             return self._group_freely(first, agreeing, cap)
         widest = max([rows for rows in widths if rows <= cap], default=widths[0])
         chosen = _fill(agreeing, widest)
         return Group(chosen, padded_rows=min(rows for rows in widths if rows >= sum(map(_rows, chosen))))
+
+    def _exact_widths_of(self, first: Generation) -> list[int]:
+        """The widths that its forward may have in company of deterministic images; none if those go alone."""
+        # What decides about an image's bytes must be the same at any time, as the memory for images of its size is.
+        if not _rows(first) <= self.exact_widths.rows <= self._most_images_of(first):
+            return []
+        return [rows for rows in self.exact_widths.of(_name(first)) if rows >= _rows(first)]
 
     def _group_freely(self, first: Generation, agreeing: list[Generation], most_rows: int) -> Group:
         """A forward of any number of rows; for a deterministic image, only of its own."""
@@ -200,19 +237,26 @@ class Policy:
         mine, theirs = first.waiting_call, other.waiting_call
         return first is other or (mine is not None and theirs is not None and self._groups.may_join(mine, theirs))
 
-    def _most_rows_aside(self, first: Generation) -> int:
+    def _most_rows_aside(self, first: Generation, rows: int) -> int:
         """As many rows as fit into the time of one step, as far as is known."""
-        name, rows = _name(first), self._most_rows_of([first])
-        while rows > 1 and self._costs.expected(name, rows) > self._step_seconds > 0:
+        while rows > 1 and self._costs.expected(_name(first), rows) > self._step_seconds > 0:
             rows //= 2
-        return self._costs.cap(name, rows)
+        return rows
 
     def _most_rows_of(self, agreeing: list[Generation]) -> int:
         """As many rows as a full batch of images has, each with as many as any has had so far."""
         name = _name(agreeing[0])
         widest = max(self._widest_calls.get(name, 1), *map(_rows, agreeing))
         self._widest_calls[name] = widest
-        return self._max_batch * widest
+        return self._most_images_of(agreeing[0]) * widest
+
+    def _most_images_of(self, generation: Generation) -> int:
+        """Most images that share a forward with this one, by the catalog and by the memory."""
+        stage, settings = _stage(generation), generation.request.settings
+        most = None if stage is None else self._limits.get(stage)
+        if most is None:
+            return self._max_batch
+        return max(1, min(self._max_batch, most(settings.width, settings.height)))
 
 
 def _fill(ranked: list[Generation], most_rows: int) -> list[Generation]:

@@ -16,12 +16,14 @@ class EngineStatistics:
 
     Attributes:
         forwards: How many forwards ran, by module class and by the number of images that shared one.
-        forward_seconds: Time inside forwards, measuring ones included.
+        forward_seconds: That the device took for forwards.
         busy_seconds: Time with at least one image in work.
-        step_seconds: Time inside denoising forwards.
+        step_seconds: That the device took for denoising forwards.
         steps: Denoising forwards.
         rows: Rows of all denoising forwards, padding not counted.
         padded_rows: Rows that were computed only to fill up a forward to an exact width.
+        asked_rows: Rows of the calls of all forwards, of whatever stage.
+        checking_rows: Rows that were computed only to check if calls may share a forward, and of which width.
         cached_encodings: Encoder calls that were answered from the cache.
         images: Images in work right now.
     """
@@ -33,19 +35,31 @@ class EngineStatistics:
     steps: int = 0
     rows: int = 0
     padded_rows: int = 0
+    asked_rows: int = 0
+    checking_rows: int = 0
     cached_encodings: int = 0
     images: int = 0
 
-    def note_forward(self, calls: Sequence[Call], padded_rows: int | None, seconds: float) -> None:
-        """Count a forward."""
+    def note_calls(self, calls: Sequence[Call], padded_rows: int | None) -> None:
+        """Count a forward that is launched."""
+        rows = sum(call.rows for call in calls)
         self.forwards[calls[0].owner, len(calls)] += 1
-        self.forward_seconds += seconds
+        self.asked_rows += rows
         if stage_of(calls[0].target) is Stage.DENOISING:
-            rows = sum(call.rows for call in calls)
             self.steps += 1
-            self.step_seconds += seconds
             self.rows += rows
             self.padded_rows += (padded_rows or rows) - rows
+
+    def note_seconds(self, stage: Stage, seconds: float) -> None:
+        """Count the time of a forward that is over."""
+        self.forward_seconds += seconds
+        if stage is Stage.DENOISING:
+            self.step_seconds += seconds
+
+    @property
+    def rows_computed_per_row_asked(self) -> float:
+        """Rows that were computed, padding aside, over those that images asked for: 1 where none was computed twice."""
+        return 1 + self.checking_rows / self.asked_rows if self.asked_rows else 1.0
 
     @property
     def widest_batch(self) -> int:

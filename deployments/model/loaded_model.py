@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline
 
 from deployments.catalog.entry import ModelEntry
 from deployments.engine.costs import ForwardCosts
+from deployments.engine.device_notes import DeviceNotes
 from deployments.engine.engine import Engine
 from deployments.model.loading import load_model
 from deployments.model.metadata import ModelFacts
@@ -34,7 +35,7 @@ class LoadedModel:
     Args:
         model_id: The model's key in the catalog.
         entry: What the catalog says of it.
-        costs_file: Where the measured costs of forwards are kept; None for nowhere.
+        notes_file: Where the engine keeps what it learns of the device, as the costs of forwards; None for nowhere.
 
     Attributes:
         model_id: As given.
@@ -44,13 +45,13 @@ class LoadedModel:
         failure: Why the model could not be loaded; empty if it was, or was not tried.
     """
 
-    def __init__(self, model_id: str, entry: ModelEntry, costs_file: Path | None = None) -> None:
+    def __init__(self, model_id: str, entry: ModelEntry, notes_file: Path | None = None) -> None:
         self.model_id = model_id
         self.entry = entry
         self.engine: Engine | None = None
         self.facts: ModelFacts | None = None
         self.failure = ""
-        self._costs_file = costs_file
+        self._notes_file = notes_file
 
     def load(self) -> None:
         """Read the pipeline onto its device and start the engine.
@@ -93,8 +94,8 @@ class LoadedModel:
             pipeline,
             max_batch=self.entry.max_batch,
             name=f"engine-{self.model_id}",
-            costs=ForwardCosts(self._costs_file, device),
-            exact_rows=self.entry.exact_rows,
+            costs=ForwardCosts(DeviceNotes(self._notes_file, device)),
+            exact_rows=None if self.entry.exact_rows == "auto" else self.entry.exact_rows,
             has_step_cache=self.entry.step_cache.maximum > 0,
         )
 
@@ -122,10 +123,10 @@ class LoadedModel:
             raise ModelLoadError(reason) from error
 
     def check_health(self) -> None:
-        """Raise if the engine's thread has died; Ray Serve then replaces the replica."""
+        """Raise if the engine has ended, as after a fault of its device; Ray Serve then replaces the replica."""
         engine = self.engine
         if engine is not None and not engine.is_alive:
-            raise EngineError("The engine has stopped.")
+            raise EngineError(engine.failure or "The engine has stopped.")
 
     def describe(self) -> dict[str, Any]:
         """What the engine has done, for tests and operators."""
@@ -142,6 +143,7 @@ class LoadedModel:
             "step_seconds": statistics.step_seconds,
             "rows": statistics.rows,
             "padded_rows": statistics.padded_rows,
+            "rows_computed_per_row_asked": statistics.rows_computed_per_row_asked,
             "cached_encodings": statistics.cached_encodings,
             "images": statistics.images,
             "pid": os.getpid(),

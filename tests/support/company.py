@@ -21,10 +21,7 @@ WAIT = 120
 class WidthIsFree(ForwardCosts):
     """Whether the engine finds company worth its time depends on how busy the machine is; here it always does."""
 
-    def is_measured(self, name: str) -> bool:
-        return True
-
-    def cap(self, name: str, most_rows: int) -> int:
+    def cap(self, name: str, most_rows: int, waiting_rows: int) -> int:
         return most_rows
 
 

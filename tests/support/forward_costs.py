@@ -4,16 +4,15 @@ from deployments.engine.costs import ForwardCosts
 
 
 class FixedCosts(ForwardCosts):
-    """Wide forwards cost what narrow ones do, or as many times as much as they have rows."""
+    """Wide forwards cost what narrow ones do, or as many times as much as they have rows; nothing is left to learn."""
 
     def __init__(self, *, worth_joining: bool = True) -> None:
         super().__init__()
         self.worth_joining = worth_joining
-        self.explored: list[str] = []
 
-    def measure(self, name, most_rows, time_forward):
-        self.explored.append(name)
-        super().measure(name, most_rows, lambda rows: 1.0 if self.worth_joining else float(rows))
+    def cap(self, name, most_rows, waiting_rows):
+        limit = min(most_rows, self._memory_caps.get(name, most_rows))
+        return limit if self.worth_joining else 1
 
     def note(self, name, rows, seconds):
         super().note(name, rows, 1.0)

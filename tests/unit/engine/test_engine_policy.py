@@ -3,7 +3,7 @@
 import torch
 
 from deployments.engine.checking import CheckedGroups
-from deployments.engine.costs import name_of
+from deployments.engine.costs import ForwardCosts, name_of
 from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call, read_call
 from deployments.engine.policy import CLASS_HEAD_START_SECONDS, MOST_LOST, Group, Policy
@@ -47,12 +47,16 @@ def generation(steps: int = 10, call: Call | None = None, arrival: float = 0.0, 
     return made
 
 
-def policy(*, worth_joining: bool = True, max_batch: int = 8, exact_rows: int = 8) -> Policy:
+def policy(*, worth_joining: bool = True, max_batch: int = 8, exact_rows: int = 8, **limits) -> Policy:
     costs = FixedCosts(worth_joining=worth_joining)
-    made = Policy(costs, CheckedGroups(), max_batch, exact_rows)
     for call in (step_call(), step_call(size=6)):
-        costs.measure(name_of(call), made.most_rows, lambda rows: 0.0)
-    return made
+        for rows in (1, 2, 4, 8, 16):
+            ForwardCosts.note(costs, name_of(call), rows, 1.0 if worth_joining else float(rows))
+    return Policy(costs, CheckedGroups(), max_batch, exact_rows, **limits)
+
+
+def ran(chooser: Policy, call: Call, seconds: float) -> None:
+    chooser.note(chooser.launch([call]), seconds)
 
 
 def choose(chooser: Policy, *waiting: Generation) -> Group:
@@ -158,7 +162,7 @@ class TestWidth:
         chooser = policy()
         waiting = [generation() for _ in range(6)]
         chooser._costs.note_out_of_memory(name_of(step_call()), 12)
-        assert len(choose(chooser, *waiting).generations) == 2
+        assert len(choose(chooser, *waiting).generations) == 3
 
 
 class TestAsides:
@@ -171,24 +175,24 @@ class TestAsides:
     def test_a_running_image_is_held_up_by_no_more_than_the_time_of_a_step(self):
         chooser = policy(max_batch=1)
         running, done = generation(10), [generation(10, decode_call()) for _ in range(3)]
-        chooser.note([step_call()], None, 1.0)
+        ran(chooser, step_call(), 1.0)
         assert choose(chooser, running, *done).generations == done[:1]
-        chooser.note([decode_call()], None, 0.9)
+        ran(chooser, decode_call(), 0.9)
         assert choose(chooser, running, *done).generations == [running]
-        chooser.note([step_call()], None, 1.0)
+        ran(chooser, step_call(), 1.0)
         assert choose(chooser, running, *done).generations == done[:1]
 
     def test_several_short_ones_fit_into_the_time_of_a_step(self):
         chooser = policy(max_batch=1)
         running, newcomers = generation(10), [generation(10, encode_call()) for _ in range(2)]
-        chooser.note([step_call()], None, 10.0)
-        chooser.note([encode_call()], None, 1.0)
+        ran(chooser, step_call(), 10.0)
+        ran(chooser, encode_call(), 1.0)
         assert choose(chooser, running, *newcomers).generations == newcomers[:1]
 
     def test_without_a_step_to_take_nothing_holds_them_back(self):
         chooser = policy(max_batch=1)
-        chooser.note([step_call()], None, 1.0)
-        chooser.note([decode_call()], None, 5.0)
+        ran(chooser, step_call(), 1.0)
+        ran(chooser, decode_call(), 5.0)
         done = generation(10, decode_call())
         assert choose(chooser, done).generations == [done]
 
