@@ -1,9 +1,10 @@
 """Short images overtake long ones, nobody starves or is blocked, and running images wait for others a step at most."""
 
+import pytest
 import torch
 
 from deployments.engine.checking import CheckedGroups
-from deployments.engine.costs import ForwardCosts, name_of
+from deployments.engine.costs import RUNS, ForwardCosts, name_of
 from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call, read_call
 from deployments.engine.policy import CLASS_HEAD_START_SECONDS, MOST_LOST, Group, Policy
@@ -164,6 +165,33 @@ class TestWidth:
         chooser._costs.note_out_of_memory(name_of(step_call()), 12)
         assert len(choose(chooser, *waiting).generations) == 3
 
+    def test_the_memory_for_images_of_a_size_limits_them(self):
+        asked = []
+
+        def most_images(width: int, height: int) -> int:
+            asked.append((width, height))
+            return 3
+
+        chooser = policy(most_images=most_images, most_decoded=lambda width, height: 2)
+        assert len(choose(chooser, *(generation() for _ in range(6))).generations) == 3
+        assert len(choose(chooser, *(generation(10, decode_call()) for _ in range(6))).generations) == 2
+        assert len(choose(chooser, *(generation(10, encode_call()) for _ in range(6))).generations) == 6
+        assert set(asked) == {(64, 64)}
+
+    def test_an_image_for_which_there_is_too_little_memory_is_tried_all_the_same(self):
+        chooser = policy(most_images=lambda width, height: 0)
+        assert len(choose(chooser, generation(), generation()).generations) == 1
+
+    @pytest.mark.parametrize("call", [step_call, decode_call, encode_call])
+    def test_the_first_forwards_of_a_shape_are_narrow(self, call):
+        chooser = Policy(ForwardCosts(), CheckedGroups(), 8, 8)
+        widths = []
+        for _ in range(4 * RUNS):
+            group = choose(chooser, *(generation(10, call()) for _ in range(8)))
+            widths.append(len(group.generations))
+            chooser.note(chooser.launch(group.calls), 1.0)
+        assert widths == [images for images in (1, 2, 4, 8) for _ in range(RUNS)]
+
 
 class TestAsides:
     """What is not a denoising step."""
@@ -223,6 +251,16 @@ class TestDeterministic:
         assert choose(chooser, exact, *others) == Group([exact])
         exact.waiting_call = None
         assert choose(chooser, *others).generations == others
+
+    def test_with_one_row_it_goes_alone_and_is_not_padded(self):
+        waiting = [generation(deterministic=True) for _ in range(5)]
+        assert choose(policy(exact_rows=1), *waiting) == Group(waiting[:1])
+
+    @pytest.mark.parametrize("limits", [{"max_batch": 4}, {"most_images": lambda width, height: 4}])
+    def test_its_forward_has_no_more_rows_than_images_may_share_one(self, limits):
+        waiting = [generation(deterministic=True, call=step_call(rows=1)) for _ in range(5)]
+        group = choose(policy(**limits), *waiting)
+        assert (group.padded_rows or 1) <= 4
 
     def test_its_encoding_and_decoding_go_alone(self):
         exact, other = (generation(10, decode_call(), deterministic=flag) for flag in (True, False))

@@ -1,19 +1,25 @@
 """A deterministic image has the same bytes alone and in any company, and still has company."""
 
+import functools
+import json
 import random
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 
+from deployments.engine.costs import ForwardCosts
+from deployments.engine.device_notes import DeviceNotes
 from deployments.engine.engine import Engine
-from deployments.engine.exactness import ExactWidths, has_same_bits
+from deployments.engine.exactness import ExactWidths, exact_rows_on, has_same_bits
 from deployments.engine.grouping import read_call
 from deployments.engine.request import ImageRequest
 from deployments.pipelines.exceptions import GenerationCancelledError
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
+from tests.support.pretended_gpu import pretend_gpu
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 WAIT = 120
@@ -117,11 +123,74 @@ class TestWidths:
     def test_the_deciding_one_is_among_them_whatever_it_is(self):
         assert ExactWidths(5, 4).of("unet") == [2, 4, 5]
 
+    def test_there_is_none_where_an_image_is_to_be_alone(self):
+        assert ExactWidths(1, 16).of("unet") == []
+
+    def test_what_was_found_out_is_kept_between_starts(self, tmp_path):
+        notes = DeviceNotes(tmp_path / "notes.json", "cpu")
+        ExactWidths(8, 16, notes).note("unet", 4, may_be=False)
+        again = ExactWidths(8, 16, DeviceNotes(tmp_path / "notes.json", "cpu"))
+        assert again.is_known("unet", 4)
+        assert again.of("unet") == [8, 12, 16]
+        assert not ExactWidths(4, 16, DeviceNotes(tmp_path / "notes.json", "cpu")).is_known("unet", 4)
+        assert not ExactWidths(8, 16, DeviceNotes(tmp_path / "notes.json", "gpu")).is_known("unet", 4)
+
+    @pytest.mark.parametrize("kept", [5, "no", [True]])
+    def test_what_was_kept_and_cannot_be_understood_is_found_out_again(self, tmp_path, kept):
+        file = tmp_path / "notes.json"
+        file.write_text(json.dumps({"device": "cpu", "exact widths": {"unet as in 8 rows": kept}}))
+        assert not ExactWidths(8, 16, DeviceNotes(file, "cpu")).is_known("unet", 8)
+
+
+@pytest.mark.parametrize(("device", "rows"), [("cpu", 8), ("cuda", 1), ("xpu", 1), ("mps", 1)])
+def test_on_an_accelerator_an_image_is_exact_alone(device, rows):
+    assert exact_rows_on(torch.device(device)) == rows
+
+
+@pytest.mark.parametrize("exact_rows", [1, None])
+def test_alone_or_on_a_gpu_no_row_is_padded_and_none_is_computed_for_a_trial(exact_rows):
+    pipeline = tiny_stable_diffusion()
+    forward, widths = pipeline.unet.forward, []
+
+    @functools.wraps(forward)
+    def counted(sample, *args, **kwargs):
+        widths.append(len(sample))
+        return forward(sample, *args, **kwargs)
+
+    pipeline.unet.forward = counted
+    with pretend_gpu() if exact_rows is None else nullcontext():
+        if exact_rows is None:
+            pipeline.to("cuda")
+        engine = Engine(pipeline, max_batch=8, costs=FixedCosts(), exact_rows=exact_rows)
+        exact = [request(index, deterministic=True, guidance_scale=3.0) for index in range(4)]
+        alone = [engine.submit(each).future.result(WAIT) for each in exact]
+        together = [engine.submit(each) for each in exact]
+        assert all(np.array_equal(mine, each.future.result(WAIT)) for mine, each in zip(alone, together, strict=True))
+        engine.stop(WAIT)
+    steps = sum(each.settings.denoising_steps for each in exact)
+    assert widths == [2] * (2 * steps)
+    assert engine.statistics.padded_rows == 0
+    assert engine.statistics.rows_computed_per_row_asked == 1.0
+
+
+def test_after_a_restart_no_width_is_tried_again(tmp_path):
+    def run() -> tuple[np.ndarray, Engine]:
+        notes = DeviceNotes(tmp_path / "notes.json", "cpu")
+        engine = Engine(tiny_stable_diffusion(), max_batch=8, costs=ForwardCosts(notes))
+        picture = engine.submit(request(1, deterministic=True, guidance_scale=3.0)).future.result(WAIT)
+        engine.stop(WAIT)
+        return picture, engine
+
+    (first, trying), (second, knowing) = run(), run()
+    assert np.array_equal(first, second)
+    assert knowing.statistics.checking_rows < trying.statistics.checking_rows
+
 
 def test_where_the_device_is_not_exact_deterministic_images_run_alone_and_repeat():
     pipeline = tiny_stable_diffusion()
     forward = pipeline.unet.forward
 
+    @functools.wraps(pipeline.unet.forward)
     def minds_its_neighbours(sample, *args, **kwargs):
         (result,) = forward(sample, *args, **{**kwargs, "return_dict": False})
         return (result + 1e-3 * sample.mean(),)
@@ -144,6 +213,7 @@ def test_where_the_memory_is_too_small_for_wide_forwards_deterministic_images_ar
     pipeline = tiny_stable_diffusion()
     forward = pipeline.unet.forward
 
+    @functools.wraps(pipeline.unet.forward)
     def hungry(sample, *args, **kwargs):
         if len(sample) > most_rows:
             raise torch.OutOfMemoryError("too many rows")
@@ -161,6 +231,7 @@ def test_where_the_memory_is_too_small_for_wide_forwards_deterministic_images_ar
 def test_an_image_that_needs_too_much_memory_even_alone_fails_by_itself():
     pipeline = tiny_stable_diffusion()
 
+    @functools.wraps(pipeline.unet.forward)
     def hungry(sample, *args, **kwargs):
         raise torch.OutOfMemoryError("too many rows")
 

@@ -1,7 +1,9 @@
 """Images made in company are the images made alone, and they really are made in company."""
 
+import functools
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,6 +145,41 @@ class TestJoiningAndLeaving:
         assert steps == [1, 2, 3, 4, 5]
 
 
+class TestRows:
+    def test_none_is_computed_that_no_image_asked_for_once_a_kind_of_group_was_checked(self, pipeline):
+        forward, computed = pipeline.unet.forward, []
+
+        @functools.wraps(forward)
+        def counted(sample, *args, **kwargs):
+            computed.append(len(sample))
+            return forward(sample, *args, **kwargs)
+
+        pipeline.unet.forward = counted
+        engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
+
+        def draw_some() -> tuple[float, int]:
+            """Rows computed over rows asked, as the engine says; and those of the denoiser that it asked for."""
+            before = replace(engine.statistics)
+            meeting = Meeting(1)
+            host = engine.submit(request(on_step=meeting))
+            assert meeting.reached.wait(WAIT)
+            others = [engine.submit(request(seed=seed, num_inference_steps=8)) for seed in range(5)]
+            meeting.go_on.set()
+            for generation in [host, *others]:
+                generation.future.result(WAIT)
+            asked = engine.statistics.asked_rows - before.asked_rows
+            extra = engine.statistics.checking_rows - before.checking_rows
+            return 1 + extra / asked, engine.statistics.rows - before.rows
+
+        draw_some()
+        computed.clear()
+        share, asked = draw_some()
+        engine.stop(WAIT)
+        assert share == 1.0
+        assert sum(computed) == asked == 2 * (5 + 5 * 8)
+        assert max(computed) > 2
+
+
 class TestCancel:
     def test_a_cancelled_image_takes_no_further_step_and_its_neighbour_is_untouched(self, pipeline):
         alone = draw_image(pipeline, request(num_inference_steps=8))
@@ -190,6 +227,7 @@ class TestFailure:
         alone = [draw_image(pipeline, request(seed=seed)) for seed in (1, 2)]
         forward = pipeline.unet.forward
 
+        @functools.wraps(forward)
         def no_company(sample, *args, **kwargs):
             if sample.shape[0] > 2:
                 raise torch.OutOfMemoryError("too many rows")
