@@ -14,15 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from diffusers.hooks._common import _SPATIAL_TRANSFORMER_BLOCK_IDENTIFIERS
 from diffusers.hooks._helpers import TransformerBlockRegistry
 
+from deployments.engine.gates import Forward, wrap_calls
 from deployments.engine.trees import flatten, leaves_of, map_tensors, unflatten
 
-Forward = Callable[..., Any]
 _Form = tuple[torch.Size | None, ...]
 
 # Tensors of these arguments belong to places of the picture, not to rows of the batch.
@@ -114,7 +115,7 @@ class StepCache:
     """The cache of one denoiser. Without passengers its forwards are unchanged.
 
     Args:
-        denoiser: A U-Net, or a transformer whose blocks diffusers knows; its blocks get new forwards.
+        denoiser: A U-Net, or a transformer whose blocks diffusers knows; calls of its blocks are wrapped.
 
     Raises:
         ValueError: If it is neither.
@@ -125,9 +126,9 @@ class StepCache:
         self._forms: dict[tuple[torch.nn.Module, _Form], Any] = {}
         outermost, inner, self._adds = _find_blocks(denoiser)
         self._read_change = _change_reader(outermost, self._adds)
-        outermost.forward = self._outermost(outermost.forward)
+        wrap_calls(outermost, self._outermost)
         for block in inner:
-            block.forward = self._inner(block, block.forward, is_last=block is inner[-1])
+            wrap_calls(block, partial(self._inner, block, is_last=block is inner[-1]))
 
     @contextmanager
     def carrying(self, passengers: Sequence[Passenger], *, fixed_width: bool) -> Iterator[None]:
@@ -153,7 +154,7 @@ class StepCache:
         call.__wrapped__ = forward  # type: ignore[attr-defined]
         return call
 
-    def _inner(self, block: torch.nn.Module, forward: Forward, *, is_last: bool) -> Forward:
+    def _inner(self, block: torch.nn.Module, forward: Forward, is_last: bool) -> Forward:
         def call(*args: Any, **kwargs: Any) -> Any:
             trip = self._trip
             if trip is None:

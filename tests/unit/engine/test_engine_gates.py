@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate.hooks import ModelHook as AccelerateHook
 from accelerate.hooks import add_hook_to_module, remove_hook_from_module
+from diffusers import FluxPipeline
 from diffusers.hooks import HookRegistry, ModelHook
 
 from deployments.engine.engine import Engine
@@ -18,7 +19,7 @@ from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.pretended_gpu import pretend_gpu
-from tests.support.tiny_pipelines import tiny_stable_diffusion
+from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
 
 WAIT = 120
 TOLERANCE = 1e-4
@@ -138,6 +139,27 @@ class TestAGateStays:
 class TestGroupOffload:
     """Diffusers takes a hook off after the first forward where it fetches the next layers over a stream."""
 
+    def test_a_step_cache_skips_in_every_round(self):
+        def draw(pipeline) -> list[tuple[int, np.ndarray]]:
+            engine = Engine(pipeline, max_batch=1, costs=FixedCosts(), has_step_cache=True)
+            try:
+                generations = [engine.submit(image_request(num_inference_steps=6, step_cache=0.5)) for _ in range(2)]
+                pictures = [generation.future.result(WAIT) for generation in generations]
+                return [(each.skipped_passes, picture) for each, picture in zip(generations, pictures, strict=True)]
+            finally:
+                engine.stop(WAIT)
+
+        expected = draw(flux_whose_blocks_have_parameters())
+        with pretend_gpu() as gpu:
+            pipeline = flux_whose_blocks_have_parameters()
+            place_pipeline(pipeline, "group", "cuda")
+            offloaded = draw(pipeline)
+            assert not gpu.faults
+        assert expected[0][0] > 0
+        for (skipped, picture), (alone_skipped, alone) in zip(offloaded, expected, strict=True):
+            assert skipped == alone_skipped
+            assert np.abs(picture - alone).max() <= TOLERANCE
+
     def test_images_are_batched_in_every_round(self):
         requests = [image_request(seed=seed, num_inference_steps=3) for seed in range(3)]
         expected = [draw_image(tiny_stable_diffusion(), request) for request in requests]
@@ -156,6 +178,14 @@ class TestGroupOffload:
             finally:
                 engine.stop(WAIT)
             assert not gpu.faults
+
+
+def flux_whose_blocks_have_parameters() -> FluxPipeline:
+    """Beside those of their layers, as in PixArt, Sana and Wan; so the blocks have hooks of their own."""
+    pipeline = tiny_pipeline(FluxPipeline)
+    for block in [*pipeline.transformer.transformer_blocks, *pipeline.transformer.single_transformer_blocks]:
+        block.scale_shift_table = torch.nn.Parameter(torch.zeros(1))
+    return pipeline
 
 
 def gated_images(engine: Engine) -> int:
