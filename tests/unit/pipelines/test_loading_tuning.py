@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+from torch._dynamo.utils import counters
 
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading, SchedulerChoice
@@ -231,6 +232,21 @@ class TestCompile:
         assert blocks
         assert all(block._compiled_call_impl for block in blocks)
         assert np.abs(draw_image(pipeline, image_request()) - expected).max() <= TOLERANCE
+
+    def test_a_step_cache_decides_outside_of_what_is_compiled(self):
+        pipeline = tiny_pipeline(diffusers.FluxPipeline)
+        pipeline.transformer.compile_repeated_blocks(dynamic=True, backend="eager")
+        counters.clear()
+        engine = Engine(pipeline, max_batch=1, costs=FixedCosts(), has_step_cache=True)
+        try:
+            generation = engine.submit(image_request(num_inference_steps=6, step_cache=0.5))
+            generation.future.result(WAIT)
+        finally:
+            engine.stop(WAIT)
+
+        assert generation.skipped_passes
+        assert not counters["graph_break"]
+        assert counters["stats"]["unique_graphs"] == 2  # one for each kind of block
 
     def test_a_denoiser_without_such_blocks_is_told(self, pipeline, monkeypatch):
         monkeypatch.setattr(UNet2DConditionModel, "_repeated_blocks", [])
