@@ -135,9 +135,7 @@ class Loading(CatalogPart):
         description="For a single file: a folder, written ./name or /name, or a hub id with its components' configs.",
     )
     attention_backend: Literal["auto", "native", "xformers", "flash", "flash_varlen", "flex", "sage", "sage_varlen"] = (
-        Field(
-            default="auto", description="Attention kernels; auto: xformers on a GPU where it is installed, else native."
-        )
+        Field(default="auto", description="Attention kernels; auto is native, torch's own, which every model can use.")
     )
     offload: Literal["none", "model", "group"] = Field(
         default="none", description="What waits in main memory: none, model (whole modules) or group (their layers)."

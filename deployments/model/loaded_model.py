@@ -19,6 +19,7 @@ from deployments.engine.device_notes import DeviceNotes
 from deployments.engine.engine import Engine
 from deployments.model.loading import load_model
 from deployments.model.metadata import ModelFacts
+from deployments.pipelines.attention import check_attention
 from deployments.pipelines.exceptions import EngineError, ModelLoadError, one_line
 from deployments.pipelines.loading import device_name, execution_device
 from deployments.telemetry.logs import about
@@ -87,8 +88,10 @@ class LoadedModel:
         """Start the engine of a pipeline that was read.
 
         Raises:
-            ModelLoadError: The catalog asks for a step cache, and the pipeline cannot have one.
+            ModelLoadError: The catalog asks for a step cache that the pipeline cannot have, or for attention kernels
+                that compute something else than torch's own.
         """
+        check_attention(pipeline, self.entry)
         device = f"{device_name(execution_device(pipeline))}, torch {torch.__version__}"
         self.engine = Engine(
             pipeline,

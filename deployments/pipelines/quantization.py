@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,8 @@ import torch
 import transformers
 
 from deployments.catalog.loading import Quantization
+from deployments.pipelines.denoisers import denoiser_names
 from deployments.pipelines.exceptions import ModelLoadError
-
-_DENOISERS = ("unet", "transformer", "transformer_2")
-
-
-def denoiser_names(components: Iterable[str]) -> list[str]:
-    """The names, among a pipeline's components, of those that run at every step."""
-    return [name for name in components if name in _DENOISERS]
 
 
 def quantization_arguments(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from typing import Any
 
@@ -11,11 +10,12 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import SchedulerChoice
+from deployments.pipelines.attention import choose_attention
+from deployments.pipelines.denoisers import denoisers
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.long_prompts import encode_long_prompts
 from deployments.pipelines.lora import add_loras
 from deployments.pipelines.offload import place_pipeline
-from deployments.pipelines.quantization import denoiser_names
 
 _STORAGE_DTYPES = {"float8_e4m3fn": torch.float8_e4m3fn, "float8_e5m2": torch.float8_e5m2}
 
@@ -52,7 +52,7 @@ def tune_pipeline(
         _vae_method(pipeline, "enable_tiling")()
     if not is_parked:
         place_pipeline(pipeline, loading.offload, device)
-    choose_attention(pipeline, loading.attention_backend, device)
+    choose_attention(pipeline, loading.attention_backend)
     if loading.compile:
         compile_blocks(pipeline)
     if entry.prompt_encoding == "long":
@@ -103,33 +103,6 @@ def cast_layerwise(pipeline: DiffusionPipeline, storage: torch.dtype) -> None:
         module.enable_layerwise_casting(storage_dtype=storage, compute_dtype=module.dtype)
 
 
-def choose_attention(pipeline: DiffusionPipeline, backend: str, device: str) -> None:
-    """Choose the attention kernels of the denoiser.
-
-    Args:
-        pipeline: Its denoisers are changed.
-        backend: A backend of diffusers, or ``auto``.
-        device: Where the pipeline computes.
-
-    Raises:
-        ModelLoadError: If the kernels are not installed, or the denoiser cannot use them.
-    """
-    has_xformers = importlib.util.find_spec("xformers") is not None
-    if backend == "xformers" and not has_xformers:
-        raise ModelLoadError('the attention backend xformers needs its package: pip install "xformers".')
-    wanted = backend
-    if backend == "auto":
-        wanted = "xformers" if has_xformers and device != "cpu" else "native"
-    for module in denoisers(pipeline):
-        if _takes_backends(module):
-            if wanted != "native":
-                module.set_attention_backend(wanted)
-        elif wanted == "xformers":
-            module.enable_xformers_memory_efficient_attention()
-        elif wanted != "native":
-            raise ModelLoadError(f"{type(module).__name__} takes the attention backends native and xformers only.")
-
-
 def compile_blocks(pipeline: DiffusionPipeline) -> None:
     """Compile the blocks that a denoiser repeats, once for all batch sizes.
 
@@ -142,19 +115,9 @@ def compile_blocks(pipeline: DiffusionPipeline) -> None:
         module.compile_repeated_blocks(dynamic=True)
 
 
-def denoisers(pipeline: DiffusionPipeline) -> list[Any]:
-    """The modules that run at every step."""
-    components = pipeline.components
-    return [components[name] for name in denoiser_names(components) if isinstance(components[name], torch.nn.Module)]
-
-
 def _is_installed(scheduler_class: type) -> bool:
     """Classes whose requirements are missing are stand-ins that raise when they are made."""
     return ".dummy_" not in scheduler_class.__module__
-
-
-def _takes_backends(module: torch.nn.Module) -> bool:
-    return any(hasattr(getattr(each, "processor", None), "_attention_backend") for each in module.modules())
 
 
 def _vae_method(pipeline: DiffusionPipeline, name: str) -> Any:

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
-from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from torch._dynamo.utils import counters
 
 from deployments.catalog.entry import ModelEntry
@@ -13,7 +12,7 @@ from deployments.catalog.loading import Loading, SchedulerChoice
 from deployments.engine.engine import Engine
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.offload import offload_groups, offload_modules
-from deployments.pipelines.tuning import choose_attention, tune_pipeline
+from deployments.pipelines.tuning import tune_pipeline
 from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
@@ -26,14 +25,6 @@ TOLERANCE = 1e-4
 @pytest.fixture
 def pipeline():
     return tiny_stable_diffusion()
-
-
-@pytest.fixture
-def keep_attention_backend():
-    """The backend that is set for one model becomes that of models made later."""
-    before = _AttentionBackendRegistry.get_active_backend()[0]
-    yield
-    _AttentionBackendRegistry.set_active_backend(before)
 
 
 def tuned(pipeline, **changes):
@@ -165,53 +156,6 @@ class TestVae:
 
         message = refusal(pipeline, vae_slicing=True)
         assert message == "the autoencoder of a StableDiffusionPipeline has no enable_slicing."
-
-
-@pytest.mark.usefixtures("keep_attention_backend")
-class TestAttention:
-    @pytest.mark.parametrize("backend", ["auto", "native"])
-    def test_is_native_on_a_cpu(self, backend):
-        pipeline = tuned(tiny_pipeline(diffusers.FluxPipeline), attention_backend=backend)
-
-        assert {module.processor._attention_backend for module in attentions(pipeline)} == {None}
-
-    def test_a_backend_is_set_on_every_layer(self):
-        pipeline = tiny_pipeline(diffusers.FluxPipeline)
-        expected = draw_image(pipeline, image_request())
-        choose_attention(pipeline, "_native_math", "cpu")
-
-        backends = {module.processor._attention_backend for module in attentions(pipeline)}
-        assert backends == {AttentionBackendName._NATIVE_MATH}
-        assert np.abs(draw_image(pipeline, image_request()) - expected).max() <= TOLERANCE
-
-    def test_a_backend_that_is_not_installed_is_refused(self):
-        pipeline = tiny_pipeline(diffusers.FluxPipeline)
-        with pytest.raises(RuntimeError, match="flash"):
-            tuned(pipeline, attention_backend="flash")
-
-    def test_xformers_on_a_gpu_where_it_is_installed(self, pipeline, monkeypatch):
-        called = []
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "xformers")
-        pipeline.unet.enable_xformers_memory_efficient_attention = lambda: called.append("unet")
-        transformer = tiny_pipeline(diffusers.FluxPipeline)
-        transformer.transformer.set_attention_backend = called.append
-        for device in ("cpu", "cuda"):
-            choose_attention(pipeline, "auto", device)
-            choose_attention(transformer, "auto", device)
-
-        assert called == ["unet", "xformers"]
-
-    def test_xformers_without_its_package_is_refused(self, pipeline):
-        assert 'pip install "xformers"' in refusal(pipeline, attention_backend="xformers")
-
-    def test_a_unet_takes_no_others(self, pipeline):
-        message = refusal(pipeline, attention_backend="flash")
-
-        assert message == "UNet2DConditionModel takes the attention backends native and xformers only."
-
-
-def attentions(pipeline):
-    return [module for module in pipeline.transformer.modules() if hasattr(module, "processor")]
 
 
 class TestCompile:
