@@ -14,7 +14,7 @@ from deployments.catalog.part import CatalogPart, Problem
 PICKLE_SUFFIXES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
-_KINDS = {"torchao": ("int8", "int4", "float8"), "bitsandbytes": ("int8", "nf4", "fp4"), "gguf": ()}
+_KINDS = {"torchao": ("int8", "float8"), "bitsandbytes": ("int8", "nf4", "fp4"), "gguf": ()}
 
 
 def pickle_problem(path: str) -> str:
@@ -95,7 +95,7 @@ class Quantization(CatalogPart):
         description="Whose quantization: torchao, bitsandbytes or gguf; the package must be installed."
     )
     kind: Literal["int8", "int4", "float8", "nf4", "fp4"] | None = Field(
-        default=None, description="torchao: int8, int4 or float8; bitsandbytes: int8, nf4 or fp4; gguf: empty."
+        default=None, description="torchao: int8 or float8; bitsandbytes: int8, nf4 or fp4; gguf: empty."
     )
     components: tuple[str, ...] = Field(
         default=(), strict=False, description="Components to quantize; empty: the U-Net or the transformer."
@@ -108,7 +108,9 @@ class Quantization(CatalogPart):
     def _fields_go_together(self) -> Self:
         kinds = _KINDS[self.method]
         problems: list[Problem] = []
-        if kinds and self.kind not in kinds:
+        if kinds and self.kind == "int4":
+            problems.append(("kind", "int4 needs kernels that no package index has; take nf4 of bitsandbytes, or gguf"))
+        elif kinds and self.kind not in kinds:
             problems.append(("kind", f"{self.method} needs one of {', '.join(kinds)}"))
         if not kinds and self.kind is not None:
             problems.append(("kind", "a .gguf file has its own kind; leave it out"))

@@ -67,8 +67,4 @@ def _moving_problems(loading: Loading) -> list[Problem]:
         problems.append(
             ("loading.quantization", "bitsandbytes loads past the pool, straight to the GPU; take torchao or gguf")
         )
-    if quantization and quantization.method == "torchao" and quantization.kind == "int4":
-        problems.append(
-            ("loading.quantization", "int4 of torchao is laid out for one device and cannot be moved; take int8")
-        )
     return problems

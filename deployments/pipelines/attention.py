@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,12 +38,10 @@ def choose_attention(pipeline: DiffusionPipeline, backend: str) -> None:
         backend: A backend of diffusers; ``auto`` and ``native`` are torch's own kernels.
 
     Raises:
-        ModelLoadError: If the kernels are not installed, or a denoiser cannot use them.
+        ModelLoadError: If a denoiser cannot use them.
     """
     if backend in ("auto", "native"):
         return
-    if backend == "xformers" and importlib.util.find_spec("xformers") is None:
-        raise ModelLoadError('the attention backend xformers needs its package: pip install "xformers".')
     for denoiser in denoisers(pipeline):
         if _takes_backends(denoiser):
             _set_backend(denoiser, backend)

@@ -20,7 +20,8 @@ from deployments.catalog.loading import PICKLE_SUFFIXES
 from deployments.pipelines.controlnet import add_controlnet
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.precision import keep_autoencoder_precise
-from deployments.pipelines.quantization import quantization_arguments
+from deployments.pipelines.quantization import check_quantized, quantization_arguments
+from deployments.pipelines.requirements import check_requirements
 from deployments.pipelines.tuning import tune_pipeline
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -46,7 +47,10 @@ def load_pipeline(
     where = device or (accelerator.kind if accelerator is not None else "cpu")
     dtype = choose_dtype(entry.dtype, accelerator)
     try:
+        check_requirements(entry.loading, where)
         pipeline = _read(entry, dtype, token)
+        if entry.loading.quantization is not None:
+            check_quantized(pipeline, entry.loading.quantization)
         if entry.controlnet is not None:
             pipeline = add_controlnet(pipeline, entry.controlnet, dtype, token)
         keep_autoencoder_precise(pipeline)

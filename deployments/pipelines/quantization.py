@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from diffusers import DiffusionPipeline
 
 from deployments.catalog.loading import Quantization
 from deployments.pipelines.denoisers import denoiser_names
@@ -29,12 +29,8 @@ def quantization_arguments(
         dtype: In which the model computes.
 
     Raises:
-        ModelLoadError: If the package is not installed, or the pipeline has no such component.
+        ModelLoadError: If the pipeline has no such component.
     """
-    if importlib.util.find_spec(quantization.method) is None:
-        raise ModelLoadError(
-            f'quantization with {quantization.method} needs its package: pip install "{quantization.method}".'
-        )
     if quantization.method == "gguf":
         return _gguf_denoiser(Path(quantization.file or ""), index, config, dtype)
     names = quantization.components or tuple(denoiser_names(index))
@@ -47,9 +43,27 @@ def quantization_arguments(
     return {"quantization_config": diffusers.PipelineQuantizationConfig(quant_mapping=mapping)}
 
 
+def check_quantized(pipeline: DiffusionPipeline, quantization: Quantization) -> None:
+    """Check that something was quantized: where no layer has a shape that a method can do, it leaves them all.
+
+    Args:
+        pipeline: As it was read.
+        quantization: What was asked for.
+
+    Raises:
+        ModelLoadError: If all weights of a component are as they were.
+    """
+    components = pipeline.components
+    for name in quantization.components or denoiser_names(components):
+        if all(type(parameter) is torch.nn.Parameter for parameter in components[name].parameters()):
+            raise ModelLoadError(
+                f"loading.quantization: no layer of {name}, a {type(components[name]).__name__}, can be quantized with "
+                f"{quantization.method} {quantization.kind or ''}".rstrip()
+                + "; leave it out."
+            )
+
+
 def _gguf_denoiser(file: Path, index: Mapping[str, Any], config: str, dtype: torch.dtype) -> dict[str, Any]:
-    if not file.is_file():
-        raise ModelLoadError(f"the quantized file {file.name} is not there.")
     names = denoiser_names(index)
     if len(names) != 1:
         raise ModelLoadError("a .gguf file takes the place of one denoiser, and this pipeline has none or several.")
@@ -74,7 +88,7 @@ def _library(name: str) -> Any:
 
 def _torchao(library: str, kind: str, _: torch.dtype) -> Any:
     torchao = importlib.import_module("torchao.quantization")
-    kinds = {"int8": "Int8WeightOnlyConfig", "int4": "Int4WeightOnlyConfig", "float8": "Float8WeightOnlyConfig"}
+    kinds = {"int8": "Int8WeightOnlyConfig", "float8": "Float8WeightOnlyConfig"}
     return _library(library).TorchAoConfig(getattr(torchao, kinds[kind])())
 
 

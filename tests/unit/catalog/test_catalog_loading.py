@@ -155,7 +155,12 @@ INT8 = {"method": "torchao", "kind": "int8"}
         (
             {"loading": {"quantization": {"method": "torchao"}}},
             "loading.quantization.kind",
-            "torchao needs one of int8, int4, float8",
+            "torchao needs one of int8, float8",
+        ),
+        (
+            {"loading": {"quantization": {"method": "torchao", "kind": "int4"}}},
+            "loading.quantization.kind",
+            "take nf4 of bitsandbytes, or gguf",
         ),
         (
             {"loading": {"quantization": {"method": "bitsandbytes", "kind": "float8"}}},

@@ -71,7 +71,6 @@ def test_what_is_no_size_is_refused(written: object) -> None:
             "loading.quantization",
             "take torchao or gguf",
         ),
-        ({"loading": {"quantization": {"method": "torchao", "kind": "int4"}}}, "loading.quantization", "take int8"),
     ],
 )
 def test_what_keeps_a_model_out_of_its_pool_is_told(model: dict[str, Any], field: str, words: str) -> None:

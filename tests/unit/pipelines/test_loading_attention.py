@@ -103,10 +103,6 @@ class TestBackend:
 
 
 class TestXformers:
-    def test_without_its_package_is_refused(self):
-        with pytest.raises(ModelLoadError, match='pip install "xformers"'):
-            choose_attention(tiny_stable_diffusion(), "xformers")
-
     @pytest.mark.parametrize("family", [diffusers.StableDiffusionXLPipeline, diffusers.StableDiffusion3Pipeline])
     def test_takes_the_place_of_what_it_computes_exactly(self, xformers, family):
         pipeline = tiny_pipeline(family)

@@ -15,7 +15,8 @@ from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading, Quantization
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.loading import load_pipeline
-from deployments.pipelines.quantization import quantization_arguments
+from deployments.pipelines.quantization import check_quantized, quantization_arguments
+from deployments.pipelines.weights import Weights
 from tests.support.drawing import draw_image
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_folder
@@ -70,6 +71,45 @@ def test_a_missing_component_is_named_with_those_there_are(folder):
     message = refusal(folder, "bitsandbytes", "int8", ("transformer",))
     assert message == (
         "it has no component transformer to quantize; it has scheduler, text_encoder, tokenizer, unet, vae."
+    )
+
+
+class TestTorchAo:
+    @pytest.fixture(autouse=True)
+    def _is_installed(self):
+        pytest.importorskip("torchao")
+
+    @pytest.mark.parametrize(("kind", "weights"), [("int8", "Int8Tensor"), ("float8", "Float8Tensor")])
+    def test_each_kind_draws_nearly_the_same(self, folder, kind, weights):
+        expected = draw_image(tiny_stable_diffusion(), image_request())
+        pipeline = load(folder, "torchao", kind)
+
+        assert weights in {type(parameter).__name__ for parameter in pipeline.unet.parameters()}
+        assert 0 < np.abs(draw_image(pipeline, image_request()) - expected).max() < 0.02
+
+    def test_further_components(self, folder):
+        pipeline = load(folder, "torchao", "int8", ("unet", "text_encoder"))
+
+        for component in (pipeline.unet, pipeline.text_encoder):
+            assert "Int8Tensor" in {type(parameter).__name__ for parameter in component.parameters()}
+
+    def test_weights_go_to_a_device_and_back(self, folder):
+        pipeline = load(folder, "torchao", "int8")
+        expected = draw_image(pipeline, image_request())
+        weights = Weights(pipeline, "cpu")
+        weights.bring_in()
+        weights.park()
+
+        assert np.array_equal(draw_image(pipeline, image_request()), expected)
+
+
+def test_a_component_of_which_nothing_can_be_quantized_is_refused():
+    with pytest.raises(ModelLoadError) as caught:
+        check_quantized(tiny_stable_diffusion(), Quantization(method="torchao", kind="int8"))
+
+    assert str(caught.value) == (
+        "loading.quantization: no layer of unet, a UNet2DConditionModel, can be quantized with torchao int8; "
+        "leave it out."
     )
 
 
