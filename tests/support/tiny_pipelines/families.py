@@ -76,3 +76,18 @@ FAMILIES: dict[str, Family] = {
     "qwen-image": Family(_of("QwenImagePipeline")),
     "z-image": Family(_of("ZImagePipeline")),
 }
+
+_GUIDANCE = (3.0, 1.0)
+
+CONTROLLED_FAMILIES: dict[str, Family] = {
+    "stable-diffusion-controlnet": Family(_of("StableDiffusionControlNetPipeline"), guidance_scales=_GUIDANCE),
+    "stable-diffusion-xl-controlnet": Family(_of("StableDiffusionXLControlNetPipeline"), guidance_scales=_GUIDANCE),
+    "stable-diffusion-3-controlnet": Family(_of("StableDiffusion3ControlNetPipeline"), guidance_scales=_GUIDANCE),
+    "flux-controlnet": Family(_of("FluxControlNetPipeline"), guidance_scales=_GUIDANCE),
+    "qwen-image-controlnet": Family(_of("QwenImageControlNetPipeline"), guidance_scales=_GUIDANCE),
+    "sana-controlnet": Family(
+        _of("SanaControlNetPipeline"), sides=(32, 64), guidance_scales=_GUIDANCE, inputs=_UNBINNED
+    ),
+    "z-image-controlnet": Family(_of("ZImageControlNetPipeline"), guidance_scales=_GUIDANCE),
+}
+"""Those with a ControlNet; their pipelines draw without it as well."""

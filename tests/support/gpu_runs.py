@@ -1,0 +1,142 @@
+"""The same requests on the CPU and on a pretended GPU: the same pictures, in forwards of the same widths."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from diffusers import DiffusionPipeline
+
+from deployments.catalog.entry import ModelEntry
+from deployments.catalog.loading import Loading
+from deployments.engine.engine import Engine
+from deployments.engine.generation import Generation, Picture
+from deployments.engine.policy import Policy
+from deployments.engine.request import ImageRequest
+from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.tuning import tune_pipeline
+from deployments.pipelines.weights import Weights
+from tests.support.family_requests import requests_of_all_kinds
+from tests.support.forward_costs import FixedCosts
+from tests.support.forward_counts import counted_forwards
+from tests.support.pretended_gpu import Fault, pretend_gpu
+from tests.support.tiny_pipelines.families import CONTROLLED_FAMILIES, FAMILIES, Family
+
+ALL_FAMILIES = {**FAMILIES, **CONTROLLED_FAMILIES}
+WAIT = 120
+TOLERANCE = 1e-5
+MAX_BATCH = 4
+
+
+@dataclass
+class Run:
+    """What came of some requests.
+
+    Attributes:
+        pictures: In the order of the requests; an error where there is none.
+        forwards: How many ran, by module and rows.
+        faults: What would have gone wrong on a GPU.
+        peak: Most bytes of the device.
+    """
+
+    pictures: list[Picture | Exception]
+    forwards: Counter[tuple[str, int]]
+    faults: list[Fault] = field(default_factory=list)
+    peak: int = 0
+
+
+def run_on_gpu(name: str, *, is_pooled: bool = False, **loading: Any) -> Run:
+    """Requests of all kinds, on a pretended GPU.
+
+    Args:
+        name: Of a family of tiny pipelines.
+        is_pooled: Whether the weights come from main memory, after having gone there once.
+        loading: Of the catalog's entry.
+    """
+    with pretend_gpu() as gpu:
+        run = _run(ALL_FAMILIES[name], "cuda", Loading(**loading), is_pooled=is_pooled)
+    return replace(run, faults=list(gpu.faults), peak=gpu.peak)
+
+
+@functools.cache
+def run_on_cpu(name: str, **loading: Any) -> Run:
+    """The same on the CPU, where nothing is offloaded."""
+    return _run(ALL_FAMILIES[name], "cpu", Loading(**loading))
+
+
+def assert_same(mine: Run, expected: Run) -> None:
+    """The same pictures, or the same refusals, in forwards of the same number and widths, and no fault."""
+    assert not mine.faults
+    assert len(mine.pictures) == len(expected.pictures)
+    for one, other in zip(mine.pictures, expected.pictures, strict=True):
+        if isinstance(one, Exception) or isinstance(other, Exception):
+            assert repr(one) == repr(other)
+        else:
+            assert np.abs(one - other).max() <= TOLERANCE
+    assert mine.forwards == expected.forwards
+
+
+@contextmanager
+def forwards_of_a_second() -> Iterator[None]:
+    """Have every forward take one second as far as the engine's policy knows: what is grouped must not be chance."""
+    note = Policy.note
+
+    def note_a_second(policy: Policy, calls: Any, padded_rows: int | None, seconds: float) -> None:
+        note(policy, calls, padded_rows, 1.0)
+
+    with patch.object(Policy, "note", note_a_second):
+        yield
+
+
+def draw_staggered(engine: Engine, requests: Sequence[ImageRequest]) -> list[Picture | Exception]:
+    """The first request's picture, and those of others that come two by two at its steps."""
+    first, *others = requests
+    generations: list[Generation] = []
+
+    def submit_next(step: int) -> None:
+        generations.extend(engine.submit(request) for request in others[2 * step - 2 : 2 * step])
+
+    host = engine.submit(replace(first, on_step=submit_next))
+    host.future.exception(WAIT)
+    return [_result(generation) for generation in [host, *generations]]
+
+
+def _run(family: Family, device: str, loading: Loading, *, is_pooled: bool = False) -> Run:
+    pipeline = family.build()
+    requests = requests_of_all_kinds(family, pipeline)
+    with forwards_of_a_second(), counted_forwards(pipeline) as forwards:
+        tune_pipeline(pipeline, ModelEntry(repo="tiny/tiny", loading=loading), device, is_parked=is_pooled)
+        if is_pooled:
+            weights = Weights(pipeline, device)
+            weights.bring_in()
+            weights.park()
+            weights.bring_in()
+        forwards.clear()
+        engine = _engine(pipeline)
+        try:
+            pictures = draw_staggered(engine, requests)
+        finally:
+            engine.stop(WAIT)
+    return Run(pictures, forwards)
+
+
+def _engine(pipeline: DiffusionPipeline) -> Engine:
+    """With a step cache, where the family can have one."""
+    options: dict[str, Any] = {"max_batch": MAX_BATCH, "exact_rows": MAX_BATCH}
+    try:
+        return Engine(pipeline, costs=FixedCosts(), has_step_cache=True, **options)
+    except ModelLoadError:
+        return Engine(pipeline, costs=FixedCosts(), **options)
+
+
+def _result(generation: Generation) -> Picture | Exception:
+    error = generation.future.exception(WAIT)
+    if isinstance(error, Exception):
+        return error
+    return generation.future.result(WAIT)
