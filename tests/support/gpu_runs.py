@@ -16,6 +16,7 @@ from diffusers import DiffusionPipeline
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading
 from deployments.engine.engine import Engine
+from deployments.engine.forward_clock import Launch
 from deployments.engine.generation import Generation, Picture
 from deployments.engine.policy import Policy
 from deployments.engine.request import ImageRequest
@@ -87,8 +88,8 @@ def forwards_of_a_second() -> Iterator[None]:
     """Have every forward take one second as far as the engine's policy knows: what is grouped must not be chance."""
     note = Policy.note
 
-    def note_a_second(policy: Policy, calls: Any, padded_rows: int | None, seconds: float) -> None:
-        note(policy, calls, padded_rows, 1.0)
+    def note_a_second(policy: Policy, launch: Launch, _: float) -> None:
+        note(policy, launch, 1.0)
 
     with patch.object(Policy, "note", note_a_second):
         yield
