@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess  # nosec B404 - it runs the driver's own nvidia-smi
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,32 +78,17 @@ class NvidiaDriver:
 
 
 def find_accelerator() -> Accelerator | None:
-    """Find the first GPU of this process that torch can use: its driver works, and the build has code for it."""
-    import torch  # noqa: PLC0415
+    """Find the first GPU of this process that torch can use: its driver works, and the build has code for it.
 
-    device = torch.accelerator.current_accelerator(check_available=True)
-    if device is None:
-        return None
-    if device.type == "cuda":
-        # A card that another process has to itself, or that fell off the bus, is offered all the same.
-        works = _start_error() is None and _unsupported_card() is None
-        return _cuda_card() if works else None
-    if device.type == "xpu":
-        return _intel_card()
-    if device.type == "mps":
-        return Accelerator("mps", "Apple GPU", int(torch.mps.recommended_max_memory()), None)
-    return None
+    To know, torch starts the GPU, which takes some of its memory until the process ends: a process that lives long and
+    computes nothing asks in a child process.
+    """
+    return next(_find(), None)
 
 
 def find_accelerators() -> tuple[Accelerator, ...]:
-    """Find every GPU of this process, :func:`find_accelerator`'s first; none where torch cannot use that one."""
-    import torch  # noqa: PLC0415
-
-    first = find_accelerator()
-    if first is None:
-        return ()
-    others = range(1, torch.accelerator.device_count())
-    return (first, *(_cuda_card(index) if first.kind == "cuda" else _intel_card(index) for index in others))
+    """All GPUs of this process that torch can use, in torch's order; see :func:`find_accelerator`."""
+    return tuple(_find())
 
 
 def why_unusable() -> str | None:
@@ -144,6 +129,26 @@ def find_nvidia_driver(root: Path = Path("/")) -> NvidiaDriver | None:
     return NvidiaDriver(lines[0].partition(", ")[0], tuple(line.partition(", ")[2] for line in lines))
 
 
+def runs_on(capability: tuple[int, int], built_for: Iterable[str]) -> bool:
+    """Whether a card of NVIDIA runs any of a build's code; a build that does not say what it has runs everywhere.
+
+    Machine code (``sm_86``) runs on cards of the same major version and no smaller minor one; an intermediate form
+    (``compute_90``) is compiled for every later card:
+    https://docs.nvidia.com/cuda/cuda-programming-guide/01-introduction/cuda-platform.html
+
+    Args:
+        capability: Of the card.
+        built_for: From ``torch.cuda.get_arch_list()``.
+    """
+    names = list(built_for)
+    for name in names:
+        kind, _, digits = name.rstrip("af").partition("_")
+        version = (int(digits[:-1]), int(digits[-1]))
+        if version <= capability and (kind == "compute" or version[0] == capability[0]):
+            return True
+    return not names
+
+
 def free_bytes() -> int | None:
     """Free memory of the process's GPU, in bytes; None where there is none, or where it cannot be known."""
     import torch  # noqa: PLC0415
@@ -181,49 +186,36 @@ def limit_memory(share: float) -> None:
         torch.get_device_module(device).set_per_process_memory_fraction(share)
 
 
-def _cuda_card(index: int = 0) -> Accelerator:
+def _find() -> Iterator[Accelerator]:
     import torch  # noqa: PLC0415
 
-    properties = torch.cuda.get_device_properties(index)
-    capability = None if torch.version.hip else torch.cuda.get_device_capability(index)
-    return Accelerator("cuda", torch.cuda.get_device_name(index), int(properties.total_memory), capability)
+    device = torch.accelerator.current_accelerator(check_available=True)
+    if device is None or (device.type == "cuda" and _start_error() is not None):
+        return
+    for index in range(torch.accelerator.device_count()):
+        if device.type == "mps":
+            yield Accelerator("mps", "Apple GPU", int(torch.mps.recommended_max_memory()), None)
+        elif device.type == "xpu":
+            properties = torch.xpu.get_device_properties(index)
+            yield Accelerator("xpu", str(properties.name), int(properties.total_memory), None)
+        elif device.type == "cuda" and _unsupported_card(index) is None:
+            name, memory = torch.cuda.get_device_name(index), torch.cuda.get_device_properties(index).total_memory
+            capability = None if torch.version.hip else torch.cuda.get_device_capability(index)
+            yield Accelerator("cuda", name, int(memory), capability)
 
 
-def _intel_card(index: int = 0) -> Accelerator:
-    import torch  # noqa: PLC0415
-
-    properties = torch.xpu.get_device_properties(index)
-    return Accelerator("xpu", str(properties.name), int(properties.total_memory), None)
-
-
-def _unsupported_card() -> str | None:
-    """The card that torch sees and its build has no code for, in words; None if it has."""
+def _unsupported_card(index: int = 0) -> str | None:
+    """A card that torch sees and its build has no code for, in words; None if it has."""
     import torch  # noqa: PLC0415
 
     built_for = torch.cuda.get_arch_list()
-    name = torch.cuda.get_device_name(0)
+    name = torch.cuda.get_device_name(index)
     if torch.version.hip:
-        architecture = str(torch.cuda.get_device_properties(0).gcnArchName).partition(":")[0]
+        architecture = str(torch.cuda.get_device_properties(index).gcnArchName).partition(":")[0]
         is_known = not built_for or any(each == architecture or "generic" in each for each in built_for)
         return None if is_known else f"{name} ({architecture})"
-    capability = torch.cuda.get_device_capability(0)
-    return None if _runs_on(capability, built_for) else f"{name} (capability {capability[0]}.{capability[1]})"
-
-
-def _runs_on(capability: tuple[int, int], built_for: Iterable[str]) -> bool:
-    """Whether a card runs any of a build's code.
-
-    Machine code (``sm_86``) runs on cards of the same major version and no smaller minor one; an intermediate form
-    (``compute_90``) is compiled for every later card:
-    https://docs.nvidia.com/cuda/cuda-programming-guide/01-introduction/cuda-platform.html
-    """
-    names = list(built_for)
-    for name in names:
-        kind, _, digits = name.rstrip("af").partition("_")
-        version = (int(digits[:-1]), int(digits[-1]))
-        if version <= capability and (kind == "compute" or version[0] == capability[0]):
-            return True
-    return not names
+    capability = torch.cuda.get_device_capability(index)
+    return None if runs_on(capability, built_for) else f"{name} (capability {capability[0]}.{capability[1]})"
 
 
 def _hiding_variable(names: Iterable[str]) -> str | None:

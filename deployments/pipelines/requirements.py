@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 import importlib.util
 import os
 import shutil
 from pathlib import Path
 
+import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, _check_attention_backend_requirements
 
 from deployments.catalog.loading import Loading
-from deployments.pipelines.exceptions import ModelLoadError
+from deployments.pipelines.exceptions import ModelLoadError, one_line
 
 # What torch compiles with: C++ for the processor; for GPUs triton, which needs C.
 _CPU_COMPILERS, _GPU_COMPILERS = ("CXX", "g++", "clang++"), ("CC", "gcc", "clang", "cc")
@@ -43,9 +46,22 @@ def check_requirements(loading: Loading, device: str) -> None:
 def _check_attention(backend: str) -> None:
     if backend in ("auto", "native"):
         return
-    if backend == "xformers" and importlib.util.find_spec("xformers") is None:
-        raise ModelLoadError('the attention backend xformers needs its package: pip install "xformers".')
+    if backend == "xformers":
+        _check_xformers()
     try:
         _check_attention_backend_requirements(AttentionBackendName(backend))
     except RuntimeError as error:
         raise ModelLoadError(f"loading.attention_backend: {error}") from error
+
+
+def _check_xformers() -> None:
+    """Its kernels are built for one version of torch; with any other one the package is there, and they are not."""
+    if importlib.util.find_spec("xformers") is None:
+        raise ModelLoadError('the attention backend xformers needs its package: pip install "xformers".')
+    error = getattr(importlib.import_module("xformers._cpp_lib"), "_cpp_library_load_exception", None)
+    if error is not None:
+        version = importlib.metadata.version("xformers")
+        raise ModelLoadError(
+            f"loading.attention_backend: the kernels of xformers {version} do not load with torch {torch.__version__}: "
+            f"{one_line(error)} Take native, or the xformers for this torch: pip install --upgrade xformers."
+        )

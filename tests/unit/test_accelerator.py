@@ -30,6 +30,7 @@ def machine(monkeypatch):
         driver=None,
         architecture="gfx1100",
         built_for=BUILT_FOR,
+        cards=1,
     ):
         def init():
             if error:
@@ -43,13 +44,18 @@ def machine(monkeypatch):
             lambda check_available=False: device if available or not check_available else None,
         )
         monkeypatch.setattr(torch.accelerator, "is_available", lambda: available)
+        monkeypatch.setattr(torch.accelerator, "device_count", lambda: cards)
         for name, value in (("cuda", cuda), ("hip", hip), ("xpu", xpu)):
             monkeypatch.setattr(torch.version, name, value, raising=False)
         for module in (torch.cuda, torch.xpu):
             monkeypatch.setattr(module, "get_device_properties", lambda device=None: properties)
         monkeypatch.setattr(torch.cuda, "init", init)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "Card")
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        monkeypatch.setattr(
+            torch.cuda,
+            "get_device_capability",
+            lambda device=0: capability[device] if isinstance(capability, list) else capability,
+        )
         monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built_for)
         monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12 << 30)
         monkeypatch.setattr(accelerator, "find_nvidia_driver", lambda: driver)
@@ -106,6 +112,12 @@ class TestFound:
         found = find_accelerator()
 
         assert (found.kind, found.total_bytes, found.capability) == (kind, total_bytes, None)
+
+    def test_all_that_the_build_has_code_for(self, machine):
+        machine(capability=[OLD_CARD, (8, 6), (9, 0)], cards=3)
+
+        assert [found.capability for found in find_accelerators()] == [(8, 6), (9, 0)]
+        assert find_accelerator() == find_accelerators()[0]
 
     def test_none(self, machine):
         machine(None, cuda=None)

@@ -1,8 +1,11 @@
 """What a model's loading needs is looked up before anything of the model is read, and named with the way to have it."""
 
 import importlib.util
+import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading
@@ -47,6 +50,17 @@ class TestMissing:
     def test_xformers(self):
         expected = 'the attention backend xformers needs its package: pip install "xformers".'
         assert refusal(attention_backend="xformers") == expected
+
+    def test_kernels_of_xformers_for_this_torch(self, monkeypatch):
+        library = SimpleNamespace(_cpp_library_load_exception=ImportError("It was built for\nPyTorch 2.10.0+cu128."))
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: name == "xformers")
+        monkeypatch.setitem(sys.modules, "xformers", SimpleNamespace())
+        monkeypatch.setitem(sys.modules, "xformers._cpp_lib", library)
+        monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.35")
+        message = refusal(attention_backend="xformers")
+
+        assert f"xformers 0.0.35 do not load with torch {torch.__version__}: It was built for PyTorch 2.10" in message
+        assert "pip install --upgrade xformers" in message
 
     @pytest.mark.parametrize(("device", "package"), [("cuda", "gcc"), ("cpu", "g++")])
     def test_compiler(self, device, package):
