@@ -173,6 +173,14 @@ def empty_cache() -> None:
         torch.accelerator.empty_cache()
 
 
+def empty_host_cache() -> None:
+    """Give back to the system the pinned main memory that torch's allocator keeps; nothing where there is no GPU."""
+    import torch  # noqa: PLC0415
+
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_host_cache()
+
+
 def limit_memory(share: float) -> None:
     """Have torch allocate no more than a share of the process's GPU; where torch cannot limit it, this does nothing.
 

@@ -7,7 +7,7 @@ import gc
 import torch
 from diffusers import DiffusionPipeline
 
-from deployments.accelerator import empty_cache
+from deployments.accelerator import empty_cache, empty_host_cache
 from deployments.model.image_model import ImageModel
 from deployments.model.loading import device_of
 from deployments.pipelines.exceptions import ModelLoadError
@@ -75,6 +75,7 @@ class ParkedModel:
         self._pipeline = self._held = None
         gc.collect()  # an engine and its gates refer to each other
         empty_cache()
+        empty_host_cache()
 
     def give_up(self, reason: str) -> None:
         """Be unavailable from now on: every job fails with the reason."""

@@ -256,5 +256,6 @@ class TestDriver:
 
 def test_without_a_gpu_nothing_is_limited_or_emptied():
     accelerator.empty_cache()
+    accelerator.empty_host_cache()
     accelerator.limit_memory(0.5)
     assert accelerator.free_bytes() is None
