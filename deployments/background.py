@@ -23,6 +23,11 @@ class TaskSet:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def wait(self, seconds: float) -> None:
+        """Wait until the tasks that run now have ended, for at most so many seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+
     async def close(self) -> None:
         """Cancel all tasks, and wait for their ends."""
         tasks = list(self._tasks)

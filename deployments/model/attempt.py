@@ -19,7 +19,13 @@ from deployments.model.inputs import JobInputs, read_inputs
 from deployments.model.loaded_model import LoadedModel
 from deployments.model.metadata import ModelFacts, image_metadata
 from deployments.model.saving import save_image
-from deployments.pipelines.exceptions import EngineError, GenerationCancelledError, ModelLoadError, one_line
+from deployments.pipelines.exceptions import (
+    EngineError,
+    EngineGoneError,
+    GenerationCancelledError,
+    ModelLoadError,
+    one_line,
+)
 from deployments.storage.base import Storage
 from deployments.storage.thumbnails import delete_image_files
 from deployments.telemetry.logs import about
@@ -28,6 +34,8 @@ from deployments.tracker.job_tracker import JobTracker
 from deployments.tracker.progress import JobProgress, ProgressReporter
 
 logger = logging.getLogger(__name__)
+
+_GIVE_BACK_AFTER_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,11 @@ class Attempt:
             except GenerationCancelledError:
                 logger.info("Attempt %d was stopped after %.2f s", claim.fence, time.monotonic() - began)
                 await self.tracker.confirm_cancel(claim.job_id, claim.fence)
+            except EngineGoneError as error:
+                logger.warning("Attempt %d is given back: %s", claim.fence, error)
+                # Given back at once, the job would come here again before the replica has ended.
+                await asyncio.sleep(_GIVE_BACK_AFTER_SECONDS)
+                await self.tracker.release(claim.job_id, claim.fence, str(error), excused=True)
             except Exception as error:
                 message, retryable = _explain(error)
                 logger.exception("Job %s, attempt %d: %s", claim.job_id, claim.fence, message)
@@ -69,6 +82,8 @@ class Attempt:
         engine, facts = self.model.engine, self.model.facts
         if engine is None or facts is None:
             raise ModelLoadError(self.model.failure)
+        if not engine.is_alive:
+            raise EngineGoneError(engine.failure)
         claim = self.claim
         generations: list[Generation] = []
 

@@ -29,6 +29,7 @@ class ImageModel:
 
     Attributes:
         loaded: As given.
+        work: The jobs that run.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class ImageModel:
         self._storage = storage
         self._tracker = tracker
         self._reporter = ProgressReporter(tracker, report_seconds)
-        self._work = TaskSet()
+        self.work = TaskSet()
 
     @classmethod
     def opened(cls, model_id: str, entry: ModelEntry, settings: Settings, tracker: JobTracker) -> Self:
@@ -53,4 +54,4 @@ class ImageModel:
         The job does not depend on the caller: if the dispatcher goes away, it is finished all the same.
         """
         attempt = Attempt(claim, self.loaded, self._storage, self._tracker, self._reporter)
-        await asyncio.shield(self._work.start(attempt.run()))
+        await asyncio.shield(self.work.start(attempt.run()))

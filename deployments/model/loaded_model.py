@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline
 
 from deployments.catalog.entry import ModelEntry
 from deployments.engine.costs import ForwardCosts
+from deployments.engine.device_faults import is_device_fault
 from deployments.engine.device_notes import DeviceNotes
 from deployments.engine.engine import Engine
 from deployments.model.loading import load_model
@@ -53,6 +54,7 @@ class LoadedModel:
         self.facts: ModelFacts | None = None
         self.failure = ""
         self._notes_file = notes_file
+        self._fault = ""
 
     def load(self) -> None:
         """Read the pipeline onto its device and start the engine.
@@ -128,8 +130,15 @@ class LoadedModel:
     def check_health(self) -> None:
         """Raise if the engine has ended, as after a fault of its device; Ray Serve then replaces the replica."""
         engine = self.engine
+        if self._fault:
+            raise EngineError(self._fault)
         if engine is not None and not engine.is_alive:
             raise EngineError(engine.failure or "The engine has stopped.")
+
+    def note_error(self, error: Exception, device: str) -> None:
+        """Note what was raised while weights came to a device; after a fault of it, health checks fail."""
+        if is_device_fault(error, torch.device(device)):
+            self._fault = f"The device failed: {type(error).__name__}: {one_line(error)}"
 
     def describe(self) -> dict[str, Any]:
         """What the engine has done, for tests and operators."""

@@ -18,6 +18,7 @@ from deployments.background import repeat_forever
 from deployments.catalog.entry import ModelEntry
 from deployments.cluster import open_tracker
 from deployments.jobs.records.jobs import Claim
+from deployments.model.fault_watch import end_after_fault
 from deployments.private_files import keep_files_private
 from deployments.settings.service import Settings
 from deployments.telemetry.logs import configure_logs, use_live_log_level
@@ -53,6 +54,7 @@ class ModelReplica:
             self._model: ImageModel = await asyncio.to_thread(_load, model_id, entry, settings, tracker)
         self._meter = ReplicaMeter(model_id, time.monotonic() - began, is_available=not self._model.loaded.failure)
         self._measuring = asyncio.create_task(repeat(self._measure))
+        self._watching = asyncio.create_task(end_after_fault(self.check_health, self._model.work))
         self._announcing = asyncio.create_task(
             announce_forever(tracker, model_id, entry.fingerprint, self._model.loaded.failure)
         )

@@ -17,6 +17,10 @@ class EngineStoppedError(EngineError):
     """The engine stopped before the image was finished."""
 
 
+class EngineGoneError(EngineStoppedError):
+    """The engine had stopped before the job came to it."""
+
+
 class GenerationCancelledError(EngineError):
     """The image was cancelled before it was finished."""
 

@@ -58,6 +58,9 @@ class ParkedModel:
             self._held.bring_in()
         except torch.OutOfMemoryError as error:
             raise NoRoomError from error
+        except RuntimeError as error:
+            self._loaded.note_error(error, device_of(self._loaded.entry))
+            raise
         if self._loaded.engine is None:
             with self._loaded.explaining_failure():
                 self._loaded.start_engine(self._pipeline)

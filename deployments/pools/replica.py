@@ -18,6 +18,7 @@ from deployments.catalog.entry import ModelEntry
 from deployments.catalog.pools import Pool
 from deployments.cluster import open_tracker
 from deployments.jobs.records.jobs import Claim, JobPhase
+from deployments.model.fault_watch import end_after_fault
 from deployments.model.replica import announce_forever, announced_load
 from deployments.pools.pool import ModelPool, Moved
 from deployments.pools.residency import Move, MoveKind, Place, Residency
@@ -70,6 +71,7 @@ class PoolReplica:
         self._meters: dict[str, ReplicaMeter] = {}
         self._announcing: dict[str, asyncio.Task[None]] = {}
         self._measuring = asyncio.create_task(repeat(self._measure))
+        self._watching = asyncio.create_task(end_after_fault(self.check_health, self._work))
 
     def _open_models(self) -> dict[str, ParkedModel]:
         return {
