@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import ForwardCosts, name_of
@@ -52,10 +52,14 @@ class Standing:
     Attributes:
         size: Seconds that all its steps take alone; 0 until that is known.
         lost: Seconds of steps that small images took when it was its turn.
+        named: The call whose name was last asked for, which is asked for many times.
+        name: That name.
     """
 
     size: float = 0.0
     lost: float = 0.0
+    named: ref[Call] | None = None
+    name: str = ""
 
 
 class Policy:
@@ -196,7 +200,13 @@ class Policy:
         """Seconds of one of its steps alone, as far as is known."""
         if _stage(generation) is not Stage.DENOISING:
             return self._step_seconds
-        return self._costs.expected(_name(generation), _rows(generation)) or self._step_seconds or 1.0
+        return self._costs.expected(self._name_of(generation), _rows(generation)) or self._step_seconds or 1.0
+
+    def _name_of(self, generation: Generation) -> str:
+        call, standing = generation.waiting_call, self.standing_of(generation)
+        if call is not None and (standing.named is None or standing.named() is not call):
+            standing.named, standing.name = ref(call), name_of(call)
+        return standing.name
 
     def _may_step_aside(self, group: Group, denoising: Sequence[Generation]) -> bool:
         if self._turns is not None and not any(self._turns.is_present(call) for call in Group([*denoising]).calls):
@@ -209,7 +219,7 @@ class Policy:
     def _group(self, ranked: list[Generation]) -> Group:
         first = ranked[0]
         agreeing = [generation for generation in ranked if self._agree(first, generation)]
-        cap = self._costs.cap(_name(first), self._most_rows_of(agreeing), sum(map(_rows, agreeing)))
+        cap = self._costs.cap(self._name_of(first), self._most_rows_of(agreeing), sum(map(_rows, agreeing)))
         if _stage(first) is not Stage.DENOISING:
             return self._group_freely(first, agreeing, self._most_rows_aside(first, cap))
         has_exact = any(generation.request.settings.deterministic for generation in agreeing)
@@ -225,7 +235,7 @@ class Policy:
         # What decides about an image's bytes must be the same at any time, as the memory for images of its size is.
         if not _rows(first) <= self.exact_widths.rows <= self._most_images_of(first):
             return []
-        return [rows for rows in self.exact_widths.of(_name(first)) if rows >= _rows(first)]
+        return [rows for rows in self.exact_widths.of(self._name_of(first)) if rows >= _rows(first)]
 
     def _group_freely(self, first: Generation, agreeing: list[Generation], most_rows: int) -> Group:
         """A forward of any number of rows; for a deterministic image, only of its own."""
@@ -239,13 +249,13 @@ class Policy:
 
     def _most_rows_aside(self, first: Generation, rows: int) -> int:
         """As many rows as fit into the time of one step, as far as is known."""
-        while rows > 1 and self._costs.expected(_name(first), rows) > self._step_seconds > 0:
+        while rows > 1 and self._costs.expected(self._name_of(first), rows) > self._step_seconds > 0:
             rows //= 2
         return rows
 
     def _most_rows_of(self, agreeing: list[Generation]) -> int:
         """As many rows as a full batch of images has, each with as many as any has had so far."""
-        name = _name(agreeing[0])
+        name = self._name_of(agreeing[0])
         widest = max(self._widest_calls.get(name, 1), *map(_rows, agreeing))
         self._widest_calls[name] = widest
         return self._most_images_of(agreeing[0]) * widest
@@ -275,7 +285,3 @@ def _stage(generation: Generation) -> Stage | None:
 
 def _rows(generation: Generation) -> int:
     return generation.waiting_call.rows if generation.waiting_call else 0
-
-
-def _name(generation: Generation) -> str:
-    return name_of(generation.waiting_call) if generation.waiting_call else ""
