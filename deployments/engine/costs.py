@@ -10,9 +10,9 @@ from deployments.engine.grouping import Call, Rows
 
 _WORTHWHILE = 0.9  # of the best rows per second: narrower batches let short jobs through sooner
 _GAIN = 1.05  # in rows per second, for a width to be worth looking at the next
-_GAINLESS_WIDTHS = 2  # one may be a disturbance by another process
+_GAINLESS_DOUBLINGS = 2  # one may be a disturbance by another process
 RUNS = 3
-"""Forwards of a width before it is relied on: the very first finds its kernels, one may be disturbed."""
+"""Forwards of a width before it is said to gain nothing: the very first finds its kernels, one may be disturbed."""
 _RECENT_RUNS = 7
 _RETRY_AFTER = 256  # forwards of a name: then widths that seemed to gain nothing are tried again
 _SECTION = "seconds"
@@ -34,8 +34,8 @@ def _form(column: Rows) -> str:
 class ForwardCosts:
     """Seconds of forwards, by the call's name and its number of rows.
 
-    No forward runs only to be measured. The first ones of a name are narrow; while more rows a second come out of it,
-    and more rows wait, the next ones have up to twice as many.
+    No forward runs only to be measured. The first one of a name is narrow; while more rows a second come out of it, and
+    more rows wait, the next one has up to twice as many.
 
     Args:
         notes: Where what was learned is kept between starts; left out, nowhere.
@@ -74,7 +74,7 @@ class ForwardCosts:
         widths = self._widths[name]
         widths.note(rows, seconds)
         if widths.has_just_learned(rows):
-            self.notes.section(_SECTION)[name] = {str(width): widths.known[width] for width in sorted(widths.known)}
+            self.notes.section(_SECTION)[name] = {str(width): widths.seen[width] for width in sorted(widths.seen)}
             self.notes.write()
 
     def expected(self, name: str, rows: int) -> float:
@@ -93,12 +93,11 @@ class _Widths:
     """What forwards of one name took.
 
     Attributes:
-        known: Seconds by rows, where enough forwards ran.
+        seen: Seconds by rows.
     """
 
     def __init__(self) -> None:
-        self.known: dict[int, float] = {}
-        self._seen: dict[int, float] = {}
+        self.seen: dict[int, float] = {}
         self._runs: dict[int, deque[float]] = {}
         self._noted = 0
         # Both are asked for many times between two forwards.
@@ -108,14 +107,12 @@ class _Widths:
     def note(self, rows: int, seconds: float) -> None:
         runs = self._runs.setdefault(rows, deque(maxlen=_RECENT_RUNS))
         runs.append(seconds)
-        self._seen[rows] = median_low(runs)
-        if len(runs) >= RUNS:
-            self.known[rows] = self._seen[rows]
+        self.seen[rows] = median_low(runs)
         self._noted += 1
-        if self._noted % _RETRY_AFTER == 0:
-            self._forget_beyond(self.cap(max(self.known, default=1), 0))
         self._caps.clear()
         self._expected.clear()
+        if self._noted % _RETRY_AFTER == 0:
+            self._forget_beyond(self.cap(max(self.seen), 0))
 
     def has_just_learned(self, rows: int) -> bool:
         return len(self._runs.get(rows, ())) == RUNS
@@ -127,39 +124,50 @@ class _Widths:
 
     def expected(self, rows: int) -> float:
         if rows not in self._expected:
-            self._expected[rows] = self._seen[rows] if rows in self._seen else self._estimate(rows)
+            self._expected[rows] = self.seen[rows] if rows in self.seen else self._estimate(rows)
         return self._expected[rows]
 
     def _find_cap(self, limit: int, waiting_rows: int) -> int:
-        widest = max(self.known, default=0)
-        if widest < min(limit, waiting_rows) and _may_gain_beyond(self.known):
-            return min(limit, 2 * widest or 1)
-        rates = {rows: rows / seconds for rows, seconds in self.known.items() if rows <= limit}
+        widest = max(self.seen, default=0)
+        gainless, is_open = self._gains()
+        if widest < min(limit, waiting_rows) and gainless < _GAINLESS_DOUBLINGS:
+            return widest if is_open else min(limit, 2 * widest or 1)
+        rates = {rows: rows / seconds for rows, seconds in self.seen.items() if rows <= limit}
         best = max(rates.values(), default=0.0)
-        return min((rows for rows, rate in rates.items() if rate >= _WORTHWHILE * best), default=limit)
+        chosen = min((rows for rows, rate in rates.items() if rate >= _WORTHWHILE * best), default=limit)
+        # Where width gains nothing, a narrow one may have been slow only the first time.
+        unsure = [rows for rows in rates if rows < chosen and not self._is_sure(rows)]
+        return min(unsure) if unsure and gainless == _GAINLESS_DOUBLINGS else chosen
+
+    def _gains(self) -> tuple[int, bool]:
+        """How many doublings gained nothing since the last that did, and whether that of the last is still open."""
+        rates: defaultdict[int, float] = defaultdict(float)
+        sure: defaultdict[int, bool] = defaultdict(bool)
+        for rows, seconds in self.seen.items():
+            doublings = rows.bit_length()
+            rates[doublings] = max(rates[doublings], rows / seconds)
+            sure[doublings] |= self._is_sure(rows)
+        gainless, is_open, best = 0, False, 0.0
+        for doublings in sorted(rates):
+            has_gained = rates[doublings] >= _GAIN * best
+            is_open = not has_gained and not sure[doublings]
+            gainless = 0 if has_gained else gainless + sure[doublings]
+            best = max(best, rates[doublings])
+        return gainless, is_open
+
+    def _is_sure(self, rows: int) -> bool:
+        return len(self._runs[rows]) >= RUNS
 
     def _estimate(self, rows: int) -> float:
-        one, *others = sorted(self._seen, key=lambda width: abs(width - rows)) or [0]
+        one, *others = sorted(self.seen, key=lambda width: abs(width - rows)) or [0]
         if not others:
-            return self._seen.get(one, 0.0)
-        slope = (self._seen[others[0]] - self._seen[one]) / (others[0] - one)
-        return max(0.0, self._seen[one] + slope * (rows - one))
+            return self.seen.get(one, 0.0)
+        slope = (self.seen[others[0]] - self.seen[one]) / (others[0] - one)
+        return max(0.0, self.seen[one] + slope * (rows - one))
 
     def _forget_beyond(self, cap: int) -> None:
         """Forget wider forwards: whatever disturbed them may be over."""
-        for kept in (self._runs, self._seen, self.known):
-            for rows in [rows for rows in kept if rows > cap]:
-                del kept[rows]
-
-
-def _may_gain_beyond(seconds: dict[int, float]) -> bool:
-    """Whether forwards wider than these may have more rows per second: the last two doublings did not both fail to."""
-    rates: defaultdict[int, float] = defaultdict(float)
-    for rows, cost in seconds.items():
-        doublings = rows.bit_length()
-        rates[doublings] = max(rates[doublings], rows / cost)
-    gainless, best = 0, 0.0
-    for doublings in sorted(rates):
-        gainless = gainless + 1 if rates[doublings] < _GAIN * best else 0
-        best = max(best, rates[doublings])
-    return gainless < _GAINLESS_WIDTHS
+        for rows in [rows for rows in self.seen if rows > cap]:
+            del self.seen[rows], self._runs[rows]
+        self._caps.clear()
+        self._expected.clear()

@@ -47,14 +47,27 @@ def test_the_cap_is_the_fewest_rows_near_the_best_rate(seconds_of, cap):
 
 def test_the_first_forwards_grow_as_long_as_they_gain():
     device = Device(lambda rows: 1.0)
-    device.run(RUNS * 5)
-    assert device.widths == [rows for rows in (1, 2, 4, 8, 16) for _ in range(RUNS)]
+    device.run(7)
+    assert device.widths == [1, 2, 4, 8, 16, 16, 16]
+
+
+def test_one_that_finds_its_kernels_is_given_a_second_chance():
+    slow = {2, 8}
+    device = Device(lambda rows: 9.0 if rows in slow and not slow.remove(rows) else 1.0)
+    device.run(9)
+    assert device.widths == [1, 2, 2, 4, 8, 8, 16, 16, 16]
 
 
 def test_they_grow_no_further_where_more_rows_gain_nothing():
     device = Device(float)
     device.run()
-    assert device.widths == [rows for rows in (1, 2, 4) for _ in range(RUNS)] + [1] * (100 - 3 * RUNS)
+    assert device.widths == [1] + [2] * RUNS + [4] * RUNS + [1] * (100 - 1 - 2 * RUNS)
+
+
+def test_a_narrow_one_that_was_slow_at_first_is_looked_at_again_where_width_gains_nothing():
+    device = Device(lambda rows: 2.0 if not device.widths[1:] else float(rows))
+    device.run()
+    assert device.costs.cap("unet", MOST_ROWS, MOST_ROWS) == 1
 
 
 def test_no_forward_is_wider_than_what_waits():
@@ -68,11 +81,12 @@ def test_no_forward_is_wider_than_what_waits():
 def test_odd_numbers_of_rows_count_for_the_doubling_that_they_belong_to():
     seconds = {1: 1.0, 2: 1.0, 3: 1.5, 4: 2.0, 5: 2.5, 6: 3.0, 7: 3.5}
     device = Device(lambda rows: seconds.get(rows, 9.0))
-    for waiting in (1, 2, 3):
+    for waiting in (1, 2, 3, 6):
         device.run(RUNS, waiting=waiting)
-    assert device.run(RUNS, waiting=6).cap("unet", MOST_ROWS, MOST_ROWS) == 12, "one doubling without gain"
-    device.run(RUNS, waiting=12)
-    assert device.costs.cap("unet", MOST_ROWS, MOST_ROWS) == 2
+    assert device.widths == [1, 1, 1, 2, 2, 2, 3, 2, 2, 6, 2, 2]
+    device.widths.clear()
+    device.run(6, waiting=16)
+    assert device.widths == [6, 6, 12, 12, 12, 2]
 
 
 def test_one_disturbed_width_does_not_end_it():
