@@ -7,25 +7,25 @@ a new kind of group is checked against its calls run alone before it is relied o
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
 
+from deployments.engine.shared_tensors import SharedTensors
 from deployments.engine.step_cache import CachedPass
-from deployments.engine.trees import Structure, flatten, leaves_of, unflatten
+from deployments.engine.trees import Structure, all_tensors_of, flatten, leaves_of, unflatten
 from deployments.pipelines.exceptions import UngroupableError
 
 # Pipelines pass these as a Python number or a 0-d tensor, and the models take one value per row just as well.
 _PER_ROW_NUMBERS = ("timestep", "sigma")
-_LARGEST_COMPARED_BYTES = 1 << 26
 _PLAIN_TYPES = (bool, int, str, bytes, type(None), torch.dtype, torch.device)
 _ROWS = object()  # in the place of a column
+_shared_tensors = SharedTensors()
 
 Rows = torch.Tensor | list[Any]
 
@@ -138,23 +138,31 @@ def _run(call: Call, columns: list[Rows]) -> Any:
     return call.target(**unflatten(leaves, call.structure))
 
 
-@cache
-def _signature(target: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(target)
-
-
 def _bind(target: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    bound = _signature(target).bind(*args, **kwargs)
-    arguments: dict[str, Any] = {}
+    """A call's arguments by name, in the order of the function's parameters, whatever the order of the call."""
+    positional, order = _binding(target, len(args), tuple(kwargs))
+    given = dict(zip(positional, args, strict=True)) | kwargs
+    return {name: given[name] for name in order}
+
+
+@lru_cache(maxsize=1024)
+def _binding(
+    target: Callable[..., Any], args: int, names: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of so many positional arguments, and all names in the order of the parameters."""
+    bound = inspect.signature(target).bind(*range(args), **dict.fromkeys(names, args))
+    positional, order = [""] * args, list[str]()
     for name, value in bound.arguments.items():
         kind = bound.signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_POSITIONAL:
+        if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
             raise UngroupableError(f"{target} takes positional arguments without names.")
         if kind is inspect.Parameter.VAR_KEYWORD:
-            arguments.update(value)
-        else:
-            arguments[name] = value
-    return arguments
+            order += value
+            continue
+        order.append(name)
+        if value < args:
+            positional[value] = name
+    return tuple(positional), tuple(order)
 
 
 def _find_sample(arguments: Mapping[str, Any]) -> tuple[torch.Tensor, int]:
@@ -172,7 +180,8 @@ def _per_row(name: str, value: Any, sample: torch.Tensor, rows: int) -> Any:
     """One number for all rows as one number for each, where that is known to mean the same."""
     named = any(word in name for word in _PER_ROW_NUMBERS)
     if named and isinstance(value, int | float) and not isinstance(value, bool):
-        return torch.tensor(value, device=sample.device).expand(rows)
+        # Filled on the device: a tensor made from a number is copied there, and the copy waits for the device.
+        return torch.full((rows,), value, device=sample.device)
     if isinstance(value, torch.Tensor) and (value.ndim == 0 or (named and value.numel() == 1)):
         return value.reshape(1).expand(rows)
     return value
@@ -203,7 +212,7 @@ def _read_leaf(value: Any, rows: int) -> _Leaf:
 def _read_tensor(value: torch.Tensor, rows: int) -> _Leaf:
     if value.ndim == 0 or value.shape[0] != rows:
         form = (value.dtype, value.device, tuple(value.shape))
-        return _Leaf(is_column=False, key=(form, _content(value)), layout=form)
+        return _Leaf(is_column=False, key=(form, _shared_tensors.content_of(value)), layout=form)
     kind = (value.dtype, value.device, tuple(value.shape[1:]))
     return _Leaf(is_column=True, key=kind, layout=kind)
 
@@ -223,14 +232,6 @@ def _leaf_kind(leaf: Any) -> Hashable:
 
 def _identity(value: Any) -> Hashable:
     return (type(value), value) if isinstance(value, Hashable) else id(value)
-
-
-def _content(value: torch.Tensor) -> Hashable:
-    """Shared tensors must be equal; those too large to compare are taken to differ."""
-    if value.numel() * value.element_size() > _LARGEST_COMPARED_BYTES:
-        return id(value)
-    content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return hashlib.blake2b(content.data, digest_size=16).digest()
 
 
 def _join(values: Sequence[Rows]) -> Rows:
@@ -275,11 +276,18 @@ def _has_entry_per_row(result: Rows, rows: int) -> bool:
 
 def _part_object(result: Any, rows: Sequence[int]) -> list[Any]:
     """Split a distribution, a language model's cache, or another object that keeps its tensors as attributes."""
-    parts = [copy.deepcopy(result) if hasattr(result, "batch_select_indices") else copy.copy(result) for _ in rows]
     if hasattr(result, "batch_select_indices"):
-        for part, (start, end) in zip(parts, pairwise(accumulate(rows, initial=0)), strict=True):
-            part.batch_select_indices(torch.arange(start, end))
-        return parts
+        return _part_cache(result, rows)
+    parts = [copy.copy(result) for _ in rows]
     for part, attributes in zip(parts, _part(vars(result), rows), strict=True):
         vars(part).update(attributes)
     return parts
+
+
+def _part_cache(result: Any, rows: Sequence[int]) -> list[Any]:
+    """Split a language model's cache, deep down: each part gets rows of its tensors, and no copies of them."""
+    tensors = [tensor for tensor in all_tensors_of(result) if tensor.ndim > 0 and len(tensor) == sum(rows)]
+    return [
+        copy.deepcopy(result, {id(tensor): tensor[start:end] for tensor in tensors})
+        for start, end in pairwise(accumulate(rows, initial=0))
+    ]

@@ -48,6 +48,31 @@ def tensors_of(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in leaves_of(tree) if isinstance(leaf, torch.Tensor)]
 
 
+def all_tensors_of(value: Any) -> list[torch.Tensor]:
+    """The tensors of a tree, also those that its leaves keep as attributes, as a language model's cache does.
+
+    Args:
+        value: A tree, an object, or a tensor. Modules and what they hold are left out.
+    """
+    found: list[torch.Tensor] = []
+    seen: set[int] = set()
+    todo = [value]
+    while todo:
+        each = todo.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, torch.Tensor):
+            found.append(each)
+        elif isinstance(each, Mapping):
+            todo += each.values()
+        elif isinstance(each, tuple | list | set | frozenset):
+            todo += each
+        elif not isinstance(each, type | torch.nn.Module):
+            todo += getattr(each, "__dict__", {}).values()
+    return found
+
+
 def map_tensors(function: Callable[[torch.Tensor], Any], tree: Any) -> Any:
     """A copy of a tree, with ``function(tensor)`` in place of each tensor and all other leaves as they are."""
     leaves, structure = flatten(tree)
