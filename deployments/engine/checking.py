@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from deployments.engine.checked_kinds import CheckedKinds, Kind
 from deployments.engine.grouping import Call, Rows, run_alone, run_together
 from deployments.engine.step_caches import StepCaches
-from deployments.engine.trees import flatten, leaf_pairs, leaves_of
+from deployments.engine.trees import flatten, leaf_pairs, leaves_of, map_tensors, tensors_of
 
 # Batch sizes choose kernels, kernels choose the order of sums. Means are compared with these tolerances, and the
 # largest difference with ten times as much, as a few values of a text encoder can be a thousand times the others.
@@ -21,26 +23,30 @@ class CheckedGroups:
     """Runs groups of calls. Each new kind of group is run both ways, and where the results differ, never again.
 
     What a group proves holds for all groups of its layouts, but only as far as its calls differed: a module that takes
-    the first row's timestep for all passes with equal timesteps. So a group is checked again when its calls differ in
-    an argument in which no checked group did. Step caches are neither used nor filled by the check itself.
+    the first row's timestep for all passes with equal timesteps. To compare the arguments of each group would make the
+    host wait for the device at each step. So the trial gives one of its calls other values wherever the calls agree. A
+    module that passes is not looked at again. One that passes only with the values as they came is checked again when
+    its calls differ in an argument in which no checked group did.
+
+    A trial's results alone are those that are used; what it computes besides is counted, and happens once for each kind
+    of group. Step caches are neither used nor filled by it.
 
     Args:
         step_caches: Of the modules that are called, if they have any.
+        kinds: What was found out earlier on this device.
 
     Attributes:
-        checked_rows: Rows that were computed only for checks.
+        checked_rows: Rows that trials computed and that no image used.
     """
 
-    def __init__(self, step_caches: StepCaches | None = None) -> None:
-        self.checked_rows = 0
+    def __init__(self, step_caches: StepCaches | None = None, kinds: CheckedKinds | None = None) -> None:
         self._step_caches = step_caches or StepCaches({})
-        self._checked: dict[Hashable, set[int]] = {}
-        self._refused: set[Hashable] = set()
-        self._forms: dict[Hashable, Hashable] = {}
+        self._kinds = kinds or CheckedKinds()
+        self.checked_rows = 0
 
     def may_join(self, first: Call, other: Call) -> bool:
         """Whether the two calls may share a forward."""
-        return first.key == other.key and _kind([first, other]) not in self._refused
+        return first.key == other.key and not self._kinds.is_refused(_kind([first, other]))
 
     def run(self, calls: Sequence[Call], padded_rows: int | None = None) -> list[Any]:
         """Run calls that may join.
@@ -58,27 +64,51 @@ class CheckedGroups:
             Exception: What the module raises for one of the calls alone.
         """
         kind = _kind(calls)
-        if kind in self._refused or (len(calls) == 1 and padded_rows is None):
+        if self._kinds.is_refused(kind) or (len(calls) == 1 and padded_rows is None):
             return self._run_alone(calls, padded_rows)
-        checked = self._checked.get(kind, set())
-        differing = _differing_columns(calls, checked)
-        if kind not in self._checked or not differing <= checked:
+        proved = self._kinds.proved_columns(kind)
+        if proved is None or _differing_columns(calls, proved):
+            alone = self._check(kind, calls, padded_rows)
+            if padded_rows is None and all(call.cached is None for call in calls):
+                return alone
             self.checked_rows += sum(call.rows for call in calls)
-            together, alone = _run_unchecked(calls, padded_rows), [run_alone(call) for call in calls]
-            if together is None or not all(_close(one, other) for one, other in zip(together, alone, strict=True)):
-                self._refused.add(kind)
-                return self._run_alone(calls, padded_rows) if _have_memories(calls) else alone
-            self._checked[kind] = differing | checked
-            self._forms |= {call.layout: _form(result) for call, result in zip(calls, alone, strict=True)}
-            if not _have_memories(calls):
-                return together
+            return self.run(calls, padded_rows)
         with self._step_caches.carrying(calls, padded_rows):
             results = run_together(calls, padded_rows)
         # A list in a result may have as many entries as this group has rows by chance, and be parted as if by rows.
-        if all(_form(result) == self._forms[call.layout] for call, result in zip(calls, results, strict=True)):
+        if all(self._kinds.has_form(call.layout, _form(result)) for call, result in zip(calls, results, strict=True)):
             return results
-        self._refused.add(kind)
+        self._kinds.refuse(kind)
         return self._run_alone(calls, padded_rows)
+
+    def _check(self, kind: Kind, calls: Sequence[Call], padded_rows: int | None) -> list[Any]:
+        """Run calls both ways, note what that proves, and return their results alone."""
+        differing = _differing_columns(calls, set())
+        company, changed = _with_stranger(calls, differing, padded_rows)
+        together = self._run_unchecked(company, padded_rows) if changed else None
+        natural = None if together else self._run_unchecked(calls, padded_rows)
+        alone = [run_alone(call) for call in calls]
+        if together and _agree(together, [*alone[: len(company) - 1], self._run_stranger(company[-1])]):
+            differing |= changed
+        elif not _agree(natural or self._run_unchecked(calls, padded_rows), alone):
+            self._kinds.refuse(kind)
+            return alone
+        forms = {call.layout: _form(result) for call, result in zip(calls, alone, strict=True)}
+        self._kinds.note(kind, differing, forms)
+        return alone
+
+    def _run_unchecked(self, calls: Sequence[Call], padded_rows: int | None) -> list[Any] | None:
+        self.checked_rows += padded_rows or sum(call.rows for call in calls)
+        return _run_unchecked(calls, padded_rows)
+
+    def _run_stranger(self, call: Call) -> Any:
+        self.checked_rows += call.rows
+        try:
+            return run_alone(call)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            return error
 
     def _run_alone(self, calls: Sequence[Call], padded_rows: int | None) -> list[Any]:
         results = []
@@ -88,22 +118,48 @@ class CheckedGroups:
         return results
 
 
-def _have_memories(calls: Sequence[Call]) -> bool:
-    return any(call.cached is not None for call in calls)
+def _kind(calls: Sequence[Call]) -> Kind:
+    return frozenset([call.layout for call in calls])
 
 
-def _kind(calls: Sequence[Call]) -> Hashable:
-    return frozenset(call.layout for call in calls)
+def _agree(results: list[Any] | None, alone: list[Any]) -> bool:
+    return results is not None and all(_close(one, other) for one, other in zip(results, alone, strict=True))
+
+
+def _with_stranger(calls: Sequence[Call], differing: set[int], padded_rows: int | None) -> tuple[list[Call], set[int]]:
+    """Calls of which the last has other values in the columns that agree, and which columns that changed.
+
+    Columns without tensors have equal values in all calls that may join, so that they prove nothing and need no proof.
+    """
+    last = calls[-1]
+    columns, changed = list(last.columns), set[int]()
+    for position in set(range(len(columns))) - differing:
+        columns[position] = map_tensors(_other_values, last.columns[position])
+        if not tensors_of(columns[position]) or _differ(last.columns[position], columns[position]):
+            changed.add(position)
+    stranger = replace(last, columns=columns, arguments=last.arguments_with(columns))
+    company = [*(calls[:-1] or calls), stranger]
+    fits = padded_rows is None or sum(call.rows for call in company) <= padded_rows
+    return company, changed if fits else set()
+
+
+def _other_values(tensor: torch.Tensor) -> torch.Tensor:
+    """Numbers between 0 and those that are there, and so in the range of tables and of masks."""
+    if tensor.is_floating_point() or tensor.is_complex():
+        return tensor * 0.5 + 0.25
+    half = tensor.clone()
+    later = half[..., half.shape[-1] // 2 :] if half.ndim > 1 else half
+    later.fill_(0) if half.dtype is torch.bool else later.floor_divide_(2)
+    return half
 
 
 def _differing_columns(calls: Sequence[Call], known: set[int]) -> set[int]:
     """The positions of the columns in which the calls differ, less the known ones, which need no look."""
     first = calls[0]
-    unknown = set(range(len(first.columns))) - known
     return {
         position
-        for position in unknown
-        if any(_differ(first.columns[position], call.columns[position]) for call in calls[1:])
+        for position in range(len(first.columns))
+        if position not in known and any(_differ(first.columns[position], call.columns[position]) for call in calls[1:])
     }
 
 

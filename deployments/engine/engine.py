@@ -22,7 +22,7 @@ from diffusers import DiffusionPipeline
 from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import ForwardCosts, name_of
 from deployments.engine.device_faults import is_device_fault
-from deployments.engine.encodings import EncodingCache
+from deployments.engine.encodings import EncodingCache, keep_no_past
 from deployments.engine.exactness import exact_rows_on
 from deployments.engine.forwards import Forwards
 from deployments.engine.gates import gate_shared_modules
@@ -43,6 +43,7 @@ from deployments.pipelines.exceptions import (
     UngroupableError,
     one_line,
 )
+from deployments.pipelines.host_tokens import remember_tokens
 from deployments.pipelines.loading import execution_device
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,8 @@ class Engine:
         self._lock = threading.Lock()
         self._colours = LatentColours.fitted_to(pipeline)
         pipeline.set_progress_bar_config(disable=True)
+        keep_no_past(pipeline.components.values())
+        remember_tokens(pipeline.components.values())
         gate_shared_modules(pipeline.components, self._pause_at_gate)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from deployments.engine.shared_tensors import SharedTensors
+from deployments.engine.stages import module_of
 from deployments.engine.step_cache import CachedPass
 from deployments.engine.trees import Structure, all_tensors_of, flatten, leaves_of, unflatten
 from deployments.pipelines.exceptions import UngroupableError
@@ -24,10 +25,29 @@ from deployments.pipelines.exceptions import UngroupableError
 # Pipelines pass these as a Python number or a 0-d tensor, and the models take one value per row just as well.
 _PER_ROW_NUMBERS = ("timestep", "sigma")
 _PLAIN_TYPES = (bool, int, str, bytes, type(None), torch.dtype, torch.device)
+_STATELESS_TYPES = (torch.Tensor, float, complex, *_PLAIN_TYPES)
 _ROWS = object()  # in the place of a column
 _shared_tensors = SharedTensors()
 
 Rows = torch.Tensor | list[Any]
+
+
+class Layout:
+    """The form of a call, less its values. Equal layouts are the same object.
+
+    Args:
+        parts: The function's id and name, whether LoRAs are active, the rows, the structure, the form of each leaf.
+    """
+
+    def __init__(self, parts: tuple[Hashable, ...]) -> None:
+        self._parts = parts
+
+    def __repr__(self) -> str:
+        """All but the function's id, so that it is the same in each process."""
+        return repr([sorted(map(repr, part)) if isinstance(part, frozenset) else part for part in self._parts[1:]])
+
+
+_layout_of = lru_cache(maxsize=4096)(Layout)
 
 
 @dataclass(frozen=True)
@@ -57,9 +77,21 @@ class Call:
     columns: list[Rows]
     rows: int
     key: Hashable
-    layout: Hashable
+    layout: Layout
     loras: tuple[tuple[str, float], ...] = ()
     cached: CachedPass | None = None
+
+    @property
+    def has_plain_leaves(self) -> bool:
+        """Whether all arguments are tensors, numbers, words and the like, and no objects with a state."""
+        return all(leaf is _ROWS or isinstance(leaf, _STATELESS_TYPES) for leaf in self.leaves)
+
+    def arguments_with(self, columns: Sequence[Rows]) -> dict[str, Any]:
+        """The arguments with other columns in the place of the call's own."""
+        column = iter(columns)
+        leaves = [next(column) if leaf is _ROWS else leaf for leaf in self.leaves]
+        arguments: dict[str, Any] = unflatten(leaves, self.structure)
+        return arguments
 
 
 def read_call(
@@ -95,7 +127,9 @@ def read_call(
         columns=[leaf for leaf, form in zip(leaves, read, strict=True) if form.is_column],
         rows=rows,
         key=(id(target), loras, structure, *(form.key for form in read)),
-        layout=(id(target), bool(loras), rows, structure, *(form.layout for form in read)),
+        layout=_layout_of(
+            (id(target), _name_of(target, owner), bool(loras), rows, structure, *[form.layout for form in read])
+        ),
         loras=loras,
     )
 
@@ -133,22 +167,18 @@ def run_rows(call: Call, rows: int) -> Any:
 
 
 def _run(call: Call, columns: list[Rows]) -> Any:
-    column = iter(columns)
-    leaves = [next(column) if leaf is _ROWS else leaf for leaf in call.leaves]
-    return call.target(**unflatten(leaves, call.structure))
+    return call.target(**call.arguments_with(columns))
 
 
 def _bind(target: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """A call's arguments by name, in the order of the function's parameters, whatever the order of the call."""
     positional, order = _binding(target, len(args), tuple(kwargs))
-    given = dict(zip(positional, args, strict=True)) | kwargs
+    given = {**dict(zip(positional, args, strict=True)), **kwargs}
     return {name: given[name] for name in order}
 
 
 @lru_cache(maxsize=1024)
-def _binding(
-    target: Callable[..., Any], args: int, names: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _binding(target: Callable[..., Any], args: int, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of so many positional arguments, and all names in the order of the parameters."""
     bound = inspect.signature(target).bind(*range(args), **dict.fromkeys(names, args))
     positional, order = [""] * args, list[str]()
@@ -163,6 +193,12 @@ def _binding(
         if value < args:
             positional[value] = name
     return tuple(positional), tuple(order)
+
+
+@lru_cache(maxsize=1024)
+def _name_of(target: Callable[..., Any], owner: str) -> str:
+    """A function's name with its module's configuration, which decides together with the code what it computes."""
+    return f"{owner}.{getattr(target, '__name__', 'call')} {getattr(module_of(target), 'config', '')}"
 
 
 def _find_sample(arguments: Mapping[str, Any]) -> tuple[torch.Tensor, int]:

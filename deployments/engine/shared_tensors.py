@@ -93,10 +93,8 @@ class SharedTensors:
         """
         known, place = self._sightings.get(id(tensor)), (tensor.data_ptr(), _version(tensor))
         if known is None or known.tensor() is not tensor or known.place != place:
-            content = Content(tensor)
-            forget = weakref.ref(tensor, lambda _, key=id(tensor): self._sightings.pop(key, None))
-            self._sightings[id(tensor)] = _Sighting(forget, place, content)
-            return content
+            known = self._sightings[id(tensor)] = _Sighting(self._watched(tensor), place, Content(tensor))
+            return known.content
         if known.is_constant or not known.content.is_asked_for:
             return known.content
         if known.before is not None and not known.changes:
@@ -107,6 +105,10 @@ class SharedTensors:
         if not known.is_constant:
             known.before, known.content = known.content, Content(tensor)
         return known.content
+
+    def _watched(self, tensor: torch.Tensor) -> weakref.ref[torch.Tensor]:
+        key = id(tensor)
+        return weakref.ref(tensor, lambda _: self._sightings.pop(key, None))
 
 
 def _version(tensor: torch.Tensor) -> int:

@@ -1,11 +1,15 @@
 """A module that nobody knows is never silently given company that it does not bear."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
+from deployments.engine.checked_kinds import CheckedKinds
 from deployments.engine.checking import CheckedGroups
 from deployments.engine.grouping import Call, read_call
+from tests.support.pretended_gpu import pretend_gpu
 
 
 def calls_of(module, *arguments, **shared) -> list[Call]:
@@ -165,3 +169,34 @@ def test_padding_counts_as_company():
     (call,) = calls_of(lambda sample: sample - sample.mean(), {"sample": sample(1)})
     (result,) = groups.run([call], padded_rows=8)
     assert torch.equal(result, call.target(**call.arguments))
+
+
+def test_calls_that_agree_in_a_value_are_tried_with_others_and_compared_no_more():
+    module = Counting(lambda sample, timestep: sample * timestep.reshape(-1, 1))
+    timestep = torch.tensor(3.0)
+    groups = CheckedGroups()
+    with pretend_gpu() as gpu:
+        for step in range(3):
+            calls = calls_of(
+                module.forward,
+                *({"sample": sample(seed).to("cuda"), "timestep": timestep.to("cuda")} for seed in (1, 2)),
+            )
+            gpu.forget()
+            groups.run(calls)
+            assert bool(gpu.syncs) is (step == 0)
+    assert module.rows == [4, 2, 2, 2, 4, 4]
+    assert groups.checked_rows == 6
+
+
+def test_what_was_proved_is_known_after_a_restart():
+    kept: dict = {}
+    module, mixing = Counting(lambda sample: sample * 2), Counting(lambda sample: sample - sample.mean())
+    for _ in range(2):
+        groups = CheckedGroups(kinds=CheckedKinds(kept))
+        for owner, forward in {"Separate": module.forward, "Mixing": mixing.forward}.items():
+            calls = [read_call(forward, owner, (), {"sample": sample(seed)}) for seed in (1, 2)]
+            if groups.may_join(*calls):
+                groups.run(calls)
+        kept = json.loads(json.dumps(kept))
+    assert module.rows == [4, 2, 2, 4]
+    assert mixing.rows == [4, 2, 2]

@@ -5,14 +5,18 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from diffusers import SanaPipeline
+from transformers import DynamicCache
 
-from deployments.engine.encodings import EncodingCache
+from deployments.engine.encodings import EncodingCache, keep_no_past
 from deployments.engine.engine import Engine
 from deployments.engine.request import ImageRequest
+from deployments.engine.trees import all_tensors_of, leaves_of, tensors_of
 from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
-from tests.support.tiny_pipelines import tiny_stable_diffusion
+from tests.support.pretended_gpu import pretend_gpu
+from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
 
 WAIT = 120
 
@@ -92,3 +96,50 @@ def test_nobody_can_change_what_is_kept():
     result[0].add_(1)
     cache.get("a")[0].add_(1)
     assert cache.get("a")[0].tolist() == [0, 0, 0]
+
+
+def test_all_that_is_kept_is_counted():
+    pipeline = tiny_pipeline(SanaPipeline)
+    tokens = torch.ones(1, 300, dtype=torch.long)
+    with_past = pipeline.text_encoder(tokens)
+    engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
+    inputs = {"use_resolution_binning": False}
+    engine.submit(request(guidance_scale=1.0, width=32, height=32, inputs=inputs)).future.result(WAIT)
+    cache = engine._forwards.encodings
+    kept = all_tensors_of([result for _, result in cache._kept.items()])
+    engine.stop(WAIT)
+    assert with_past.past_key_values is not None
+    assert kept
+    assert cache.kept_bytes == sum(tensor.nbytes for tensor in kept)
+    assert {id(tensor) for tensor in kept} == {id(tensor) for tensor in tensors_of(list(cache._kept.values()))}
+    assert not any(isinstance(leaf, DynamicCache) for leaf in leaves_of(list(cache._kept.values())))
+
+
+def test_a_call_that_asks_for_a_past_still_has_one():
+    encoder = tiny_pipeline(SanaPipeline).text_encoder
+    keep_no_past([encoder])
+    tokens = torch.ones(1, 3, dtype=torch.long)
+    assert encoder(tokens).past_key_values is None
+    assert encoder(tokens, use_cache=True).past_key_values is not None
+
+
+def test_results_that_change_as_they_are_used_are_not_kept():
+    cache = EncodingCache(max_bytes=1 << 20)
+    past = DynamicCache()
+    past.update(torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 1, 4), 0)
+    cache.put("a", {"words": torch.zeros(3), "past": past})
+    assert cache.get("a") is None
+    assert sum(tensor.nbytes for tensor in all_tensors_of({"past": past})) == 32
+
+
+def test_the_host_waits_for_no_tokens():
+    with pretend_gpu() as gpu:
+        pipeline = tiny_stable_diffusion().to("cuda")
+        engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
+        gpu.forget()
+        for seed in range(2):
+            engine.submit(request(seed=seed)).future.result(WAIT)
+        assert engine.statistics.cached_encodings == 2
+        engine.stop(WAIT)
+        reads = [where for kind, where in gpu.copies if "D2H" in kind]
+    assert [where for where in reads if "encodings" in where or "host_tokens" in where] == []
