@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from deployments.engine.grouping import Call
+from deployments.engine.image_previews import ImagePreviews
 from deployments.engine.latent_colours import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.engine.shells import call_arguments, changes_modules, shell_for
@@ -119,18 +119,19 @@ class _GenerationGreenlet(greenlet):
         self.generation = generation
         self._pipeline = pipeline
         self._colours = colours
-        self._latents: torch.Tensor | None = None
+        self._previews: ImagePreviews | None = None
 
     def run(self) -> None:
         """Call the pipeline and settle the future."""
-        future = self.generation.future
+        future, request = self.generation.future, self.generation.request
         try:
-            shell = shell_for(self._pipeline, self.generation.request)
+            shell = shell_for(self._pipeline, request)
             self.generation.pauses = not changes_modules(shell)
-            arguments = call_arguments(shell, self.generation.request, partial(self._note_step, shell))
-            image = first_picture(shell(**arguments))
-            if self._colours is not None and self._latents is not None:
-                self._colours.learn(shell, self._latents, image)
+            if self._colours is not None:
+                self._previews = ImagePreviews(self._colours, shell, request)
+            image = first_picture(shell(**call_arguments(shell, request, self._note_step)))
+            if self._previews is not None:
+                self._previews.finish(image)
         except GreenletExit:
             future.set_exception(EngineStoppedError())
         except BaseException as error:
@@ -138,17 +139,12 @@ class _GenerationGreenlet(greenlet):
         else:
             future.set_result(image)
 
-    def _note_step(self, shell: DiffusionPipeline, step: int, latents: torch.Tensor | None) -> None:
+    def _note_step(self, step: int, latents: torch.Tensor | None) -> None:
         if self.generation.is_cancelled and not self.generation.pauses:
             raise GenerationCancelledError
         self.generation.note_step(step)
-        self._latents = latents
-        request = self.generation.request
-        if self._colours is None or latents is None or request.on_preview is None or step % request.preview_every:
-            return
-        preview = self._colours.preview(shell, latents, request.settings.width, request.settings.height)
-        if preview is not None:
-            request.on_preview(step, preview)
+        if self._previews is not None:
+            self._previews.note_step(step, latents)
 
 
 def current_generation() -> Generation | None:

@@ -29,8 +29,10 @@ class ImageRequest:
             ``mask_image``, ``control_image``...
         priority: A higher class goes first.
         on_preview: Called on the engine's thread with a step's number and what the image looks like after it: red,
-            green and blue of shape (latent height, latent width, 3), as uint8. Must return at once.
-        preview_every: Steps from one preview to the next.
+            green and blue of shape (latent height, latent width, 3), as uint8. Must return at once. None where nobody
+            watches.
+        preview_every: Steps from one preview to the next, at least.
+        preview_seconds: Seconds from one preview to the next, at least.
         on_step: Called on the engine's thread with the number of steps done; must return at once.
         on_stage: Called on the engine's thread at each call of a module, with the value of the :class:`Stage` that it
             is for; must return at once.
@@ -44,5 +46,6 @@ class ImageRequest:
     priority: int = 0
     on_preview: Callable[[int, NDArray[np.uint8]], None] | None = field(default=None, compare=False)
     preview_every: int = 1
+    preview_seconds: float = 0.0
     on_step: Callable[[int], None] = field(default=_ignore_step, compare=False)
     on_stage: Callable[[str], None] | None = field(default=None, compare=False)

@@ -36,6 +36,7 @@ from deployments.tracker.progress import JobProgress, ProgressReporter
 logger = logging.getLogger(__name__)
 
 _GIVE_BACK_AFTER_SECONDS = 1.0
+_PREVIEW_SECONDS = 0.2  # as often as reports carry one
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class Attempt:
                     inputs=inputs.pictures,
                     priority=self.claim.priority.urgency,
                     on_preview=on_preview,
+                    preview_seconds=_PREVIEW_SECONDS,
                     on_step=on_step,
                     on_stage=stages[index].note if current_tracer() is not None else None,
                 )

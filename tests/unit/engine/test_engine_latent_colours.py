@@ -6,12 +6,15 @@ import torch
 
 from deployments.catalog.entry import ModelEntry
 from deployments.engine.engine import Engine
+from deployments.engine.image_previews import ImagePreviews
 from deployments.engine.latent_colours import LatentColours
 from deployments.engine.request import ImageRequest
 from deployments.pipelines.loading import load_pipeline
+from deployments.pipelines.offload import place_pipeline
 from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
+from tests.support.pretended_gpu import pretend_gpu
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 WAIT = 120
@@ -86,9 +89,9 @@ def test_a_picture_with_an_alpha_channel_teaches_nothing_and_fails_nothing():
     colours = LatentColours.fitted_to(pipeline)
     assert colours is not None
     latents = torch.ones(1, 4, 8, 8)
-    before = colours.preview(pipeline, latents, 16, 16)
+    before = colours.preview(pipeline, latents, 16, 16).value()
     colours.learn(pipeline, latents, np.ones((16, 16, 4), np.float32))
-    assert np.array_equal(before, colours.preview(pipeline, latents, 16, 16))
+    assert torch.equal(before, colours.preview(pipeline, latents, 16, 16).value())
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 8, 8), (1, 4, 3, 8, 8), (1, 64, 16)])
@@ -97,3 +100,72 @@ def test_latents_of_another_form_have_none(shape):
     colours = LatentColours.fitted_to(pipeline)
     assert colours is not None
     assert colours.preview(pipeline, torch.zeros(shape), 16, 16) is None
+
+
+class Watcher:
+    """Keeps what is shown, and a clock that moves by a second at each step."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, tuple[int, ...]]] = []
+        self.now = 0.0
+
+    def __call__(self, step: int, picture: np.ndarray) -> None:
+        self.shown.append((step, picture.shape))
+
+
+def steps_of(previews: ImagePreviews, watcher: Watcher, steps: int, device: str) -> None:
+    for step in range(1, steps + 1):
+        previews.note_step(step, torch.full((1, 4, 12, 8), 1.0 / step, device=device))
+        watcher.now += 1
+
+
+def test_they_come_no_faster_than_asked_for():
+    watcher, pipeline = Watcher(), tiny_stable_diffusion()
+    wanted = request(on_preview=watcher, preview_seconds=2.5)
+    colours = LatentColours.fitted_to(pipeline)
+    steps_of(ImagePreviews(colours, pipeline, wanted, lambda: watcher.now), watcher, 8, "cpu")
+    assert [step for step, _ in watcher.shown] == [1, 4, 7]
+
+
+def test_on_a_device_the_host_waits_for_none_of_them():
+    with pretend_gpu() as gpu, torch.inference_mode():
+        watcher, pipeline = Watcher(), tiny_stable_diffusion().to("cuda")
+        colours = LatentColours.fitted_to(pipeline)
+        colours.learn(pipeline, torch.ones(1, 4, 12, 8, device="cuda"), np.ones((24, 16, 3), np.float32))
+        previews = ImagePreviews(colours, pipeline, request(on_preview=watcher), lambda: watcher.now)
+        gpu.forget()
+        gpu.late_queries = 1
+        steps_of(previews, watcher, 4, "cuda")
+        previews.finish(np.ones((24, 16, 3), np.float32))
+        assert watcher.shown
+        assert not gpu.syncs
+        assert not gpu.faults
+
+
+def test_without_a_watcher_nothing_is_copied():
+    with pretend_gpu() as gpu:
+        engine = Engine(tiny_stable_diffusion().to("cuda"), max_batch=8, costs=FixedCosts())
+        gpu.forget()
+        for seed in range(2):
+            engine.submit(request(seed=seed)).future.result(WAIT)
+        engine.stop(WAIT)
+        assert not [where for _, where in gpu.copies if "latent_colours" in where or "readbacks" in where]
+
+
+def test_they_work_where_whole_modules_are_offloaded():
+    with pretend_gpu() as gpu:
+        watcher, pipeline = Watcher(), tiny_stable_diffusion()
+        place_pipeline(pipeline, "model", "cuda")
+        draw(pipeline, request(on_preview=watcher))
+        assert len(watcher.shown) == 7
+        assert not gpu.faults
+
+
+def test_one_that_fails_says_why_and_the_image_is_made(caplog):
+    pipeline = tiny_stable_diffusion()
+    engine = Engine(pipeline, max_batch=8, costs=FixedCosts())
+    engine._colours._weights = torch.zeros(5, 2)
+    picture = engine.submit(request(on_preview=lambda step, preview: None)).future.result(WAIT)
+    engine.stop(WAIT)
+    assert picture.shape == (24, 16, 3)
+    assert [record.levelname for record in caplog.records if "previews" in record.message] == ["WARNING"]
