@@ -80,6 +80,11 @@ class ModelEntry(WeightsPart):
         description="Rows of the forwards that decide about a deterministic image's bytes, at most max_batch; other "
         "numbers are used where they give the same. 1: it is denoised alone. auto: 1 on a GPU, 8 on a CPU.",
     )
+    black_pictures: Literal["refused", "allowed"] = Field(
+        default="refused",
+        description="A picture that is black all over: refused fails its job, as overflows of float16 draw such; "
+        "allowed keeps it. One that the safety checker painted over is kept, and flagged.",
+    )
     tasks: tuple[ImageTask, ...] | None = Field(
         default=None,
         strict=False,

@@ -17,8 +17,10 @@ from PIL.Image import Image
 from deployments.engine.grouping import Call
 from deployments.engine.image_previews import ImagePreviews
 from deployments.engine.latent_colours import LatentColours
+from deployments.engine.picture_checks import DecodingCheck, PictureFindings
 from deployments.engine.request import ImageRequest
 from deployments.engine.shells import call_arguments, changes_modules, shell_for
+from deployments.engine.stages import Stage, stage_of
 from deployments.engine.step_cache import DenoiserPasses
 from deployments.pipelines.exceptions import EngineError, EngineStoppedError, GenerationCancelledError
 
@@ -36,6 +38,8 @@ class Generation:
         steps_done: Denoising steps so far.
         passes: What it keeps of its passes through denoisers; the step caches write it.
         pauses: Whether it pauses at calls. A pipeline that changes the shared modules while it runs must not.
+        latents: After the last step, where its pipeline shows them.
+        findings: What is to say about its picture, once there is one.
     """
 
     def __init__(self, request: ImageRequest) -> None:
@@ -47,6 +51,9 @@ class Generation:
         self.steps_done = 0
         self.passes = DenoiserPasses(request.settings.step_cache)
         self.pauses = True
+        self.latents: torch.Tensor | None = None
+        self.findings = PictureFindings()
+        self._decoding = DecodingCheck()
         self._cancelled = False
         self._greenlet: _GenerationGreenlet | None = None
 
@@ -89,7 +96,23 @@ class Generation:
         hub = greenlet.getcurrent().parent
         if hub is None:
             raise EngineError("The image lost its engine.")
-        return hub.switch()
+        result = hub.switch()
+        if stage_of(call.target) is Stage.DECODING:
+            self._decoding.note(self.latents, result)
+        return result
+
+    def inspect(self, picture: Picture, output: Any) -> None:
+        """Look at the finished picture.
+
+        Args:
+            picture: What becomes of the image.
+            output: Of its pipeline.
+
+        Raises:
+            NotNumbersError: If some value is not a number.
+        """
+        self._decoding.require_numbers(picture, self.request)
+        self.findings = PictureFindings.of(picture, output)
 
     def resume(self, result: Any) -> None:
         """Hand in the result of the waiting call and run up to the next pause."""
@@ -129,7 +152,9 @@ class _GenerationGreenlet(greenlet):
             self.generation.pauses = not changes_modules(shell)
             if self._colours is not None:
                 self._previews = ImagePreviews(self._colours, shell, request)
-            image = first_picture(shell(**call_arguments(shell, request, self._note_step)))
+            output = shell(**call_arguments(shell, request, self._note_step))
+            image = first_picture(output)
+            self.generation.inspect(image, output)
             if self._previews is not None:
                 self._previews.finish(image)
         except GreenletExit:
@@ -143,6 +168,7 @@ class _GenerationGreenlet(greenlet):
         if self.generation.is_cancelled and not self.generation.pauses:
             raise GenerationCancelledError
         self.generation.note_step(step)
+        self.generation.latents = latents
         if self._previews is not None:
             self._previews.note_step(step, latents)
 

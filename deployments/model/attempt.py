@@ -7,7 +7,6 @@ import logging
 import time
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from deployments.engine.engine import Engine
@@ -20,6 +19,7 @@ from deployments.model.loaded_model import LoadedModel
 from deployments.model.metadata import ModelFacts, image_metadata
 from deployments.model.saving import save_image
 from deployments.pipelines.exceptions import (
+    BlackPictureError,
     EngineError,
     EngineGoneError,
     GenerationCancelledError,
@@ -151,9 +151,9 @@ class Attempt:
 
     async def _store(self, generation: Generation, facts: ModelFacts, inputs: JobInputs) -> NewImage:
         """Write the file first and record it second: a file without a record can be swept, the reverse is a lie."""
-        picture = generation.future.result()
-        if not np.isfinite(picture).all():
-            raise EngineError("The model produced values that are not numbers; another dtype may help.")
+        picture, findings = generation.future.result(), generation.findings
+        if findings.is_black and not findings.is_flagged and self.model.entry.black_pictures == "refused":
+            raise BlackPictureError
         metadata = image_metadata(self.claim, facts, inputs, generation)
         return await save_image(self.storage, self.claim, generation.request.index, picture, metadata)
 

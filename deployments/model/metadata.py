@@ -93,8 +93,10 @@ def image_metadata(claim: Claim, facts: ModelFacts, inputs: JobInputs, generatio
     }
     if settings.step_cache:
         metadata["skipped_passes"] = generation.skipped_passes
-    if not generation.future.result().any():
-        # Half precision overflows to black in some autoencoders, and safety checkers paint over what they refuse.
+    if generation.findings.is_flagged:
+        metadata["warning"] = "The model's safety checker flagged the picture, and painted it over."
+        logger.warning("Job %s: the safety checker flagged a picture", claim.job_id)
+    elif generation.findings.is_black:
         metadata["warning"] = "The picture is black all over."
         logger.warning("Job %s: a picture is black all over", claim.job_id)
     return metadata

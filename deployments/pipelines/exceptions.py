@@ -27,6 +27,18 @@ class GenerationCancelledError(EngineError):
     retryable = False
 
 
+class NotNumbersError(EngineError):
+    """The model produced values that are not numbers; another dtype may help."""
+
+    retryable = False
+
+
+class BlackPictureError(EngineError):
+    """The picture is all black, as overflows draw it: set dtype: float32 or bfloat16, or black_pictures: allowed."""
+
+    retryable = False
+
+
 class ModelLoadError(EngineError):
     """The model could not be loaded."""
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 
 from deployments.catalog.entry import ModelEntry
 from deployments.jobs.records.jobs import Image, Job, JobRequest, JobState
@@ -17,6 +19,11 @@ from tests.support.loading_samples import save_folder
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 LONG = "red " * 200
+BLACK_PICTURES = [
+    ({}, False, JobState.FAILED),
+    ({}, True, JobState.COMPLETED),
+    ({"black_pictures": "allowed"}, False, JobState.COMPLETED),
+]
 JOB = "6f0c3b1e-5f0a-4a52-9a39-0c8a1f1b2c3d"
 
 
@@ -84,3 +91,31 @@ async def test_whatever_loading_raises_is_the_reason(tmp_path, tracker, monkeypa
 
     assert model.loaded.failure.endswith("could not be loaded: ImportError: Could not import module 'BloomModel'.")
     assert (job.state, job.message) == (JobState.FAILED, model.loaded.failure)
+
+
+@pytest.mark.parametrize(("fields", "flag", "state"), BLACK_PICTURES)
+async def test_a_black_picture_fails_unless_it_may_be(tmp_path, tracker, monkeypatch, fields, flag, state):
+    model = tiny_model(tmp_path, tracker, save_folder(tmp_path / "tiny"), **fields)
+    with torch.no_grad():
+        model.loaded.engine._pipeline.vae.decoder.conv_out.bias.fill_(-100)
+    if flag:
+        monkeypatch.setattr(
+            StableDiffusionPipelineOutput, "get", lambda output, name, default=None: [True], raising=False
+        )
+    job, images = await run(tracker, model, "a red circle")
+
+    assert job.state is state, job.message
+    if state is JobState.FAILED:
+        assert "black_pictures" in job.message
+    else:
+        assert ("safety checker" in images[0].metadata["warning"]) is flag
+
+
+async def test_values_that_are_not_numbers_fail_the_job_with_the_likely_cause(tmp_path, tracker):
+    model = tiny_model(tmp_path, tracker, save_folder(tmp_path / "tiny"))
+    with torch.no_grad():
+        model.loaded.engine._pipeline.vae.decoder.conv_out.bias.fill_(torch.nan)
+    job, images = await run(tracker, model, "a red circle")
+
+    assert (job.state, images) == (JobState.FAILED, [])
+    assert "VAE" in job.message
