@@ -46,19 +46,25 @@ class CachedPass:
     inner: list[torch.Tensor | None] = field(default_factory=list)
     skipped: int = 0
 
-    def decide(self, change: torch.Tensor) -> bool:
-        """Decide whether the inner blocks must run; call it once a step.
+    def is_alike(self, change: torch.Tensor) -> torch.Tensor | None:
+        """Compare a step with the last full one; call it once a step.
 
         Args:
             change: What the outermost block gave for the image's rows.
+
+        Returns:
+            Whether the inner blocks may be skipped, as a tensor on the device; None before the first full step.
         """
-        before = self.change
-        is_alike = before is not None and (change - before).abs().mean() <= self.threshold * before.abs().mean()
-        if is_alike:
+        if self.change is None:
+            return None
+        return (change - self.change).abs().mean() <= self.threshold * self.change.abs().mean()
+
+    def note(self, change: torch.Tensor, *, skips: bool) -> None:
+        """Record what was decided of a step."""
+        if skips:
             self.skipped += 1
-            return False
-        self.change = change.clone()
-        return True
+        else:
+            self.change = change.clone()
 
 
 class DenoiserPasses:
@@ -202,14 +208,21 @@ class _Trip:
     def start(self, change: torch.Tensor, result: Any) -> None:
         """Decide for each image whether the inner blocks run."""
         parts = torch.split(change, [passenger.rows for passenger in self._passengers])
-        self._computes = [
-            not passenger.is_padding and (passenger.cached is None or passenger.cached.decide(part))
-            for passenger, part in zip(self._passengers, parts, strict=True)
-        ]
-        flags = [flag for flag, each in zip(self._computes, self._passengers, strict=True) for _ in range(each.rows)]
-        self.index = torch.tensor(flags, device=change.device).nonzero()[:, 0]
+        skips = _skips(self._passengers, parts)
+        self._computes = [not each.is_padding and not skip for each, skip in zip(self._passengers, skips, strict=True)]
+        if not self.nobody_computes and not self.everybody_computes:
+            self.index = self._computed_rows(change.device)
         self._start = leaves_of(result)
         self.form = tuple(leaf.shape[1:] if isinstance(leaf, torch.Tensor) else None for leaf in self._start)
+
+    def _computed_rows(self, device: torch.device) -> torch.Tensor:
+        rows, first = list[torch.Tensor](), 0
+        for computes, passenger in zip(self._computes, self._passengers, strict=True):
+            if computes:
+                # Made on the device: a list of numbers would be copied there, and the copy waits for the device.
+                rows.append(torch.arange(first, first + passenger.rows, device=device))
+            first += passenger.rows
+        return torch.cat(rows)
 
     def end(self, result: Any, *, adds: bool) -> Any:
         """Fill in the skipped rows from their last full step, and keep what the computed ones have now."""
@@ -228,6 +241,18 @@ class _Trip:
                 if isinstance(leaf, torch.Tensor) and kept is not None:
                     leaf[rows] = kept if given is None else kept + given[rows]
         return unflatten(leaves, structure)
+
+
+def _skips(passengers: Sequence[Passenger], changes: Sequence[torch.Tensor]) -> list[bool]:
+    """Which images skip the inner blocks. The host must know before it goes on: it waits once, for all images."""
+    cached = [(each.cached, change) for each, change in zip(passengers, changes, strict=True) if each.cached]
+    alike = [kept.is_alike(change) for kept, change in cached]
+    comparable = [each for each in alike if each is not None]
+    answers = iter(torch.stack(comparable).tolist() if comparable else [])
+    skips = {id(kept): each is not None and next(answers) for (kept, _), each in zip(cached, alike, strict=True)}
+    for kept, change in cached:
+        kept.note(change, skips=skips[id(kept)])
+    return [each.cached is not None and skips[id(each.cached)] for each in passengers]
 
 
 def _difference(leaf: Any, given: torch.Tensor | None, rows: slice) -> torch.Tensor | None:

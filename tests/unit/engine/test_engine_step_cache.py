@@ -15,6 +15,7 @@ from deployments.pipelines.exceptions import ModelLoadError
 from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
+from tests.support.pretended_gpu import pretend_gpu
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 WAIT = 120
@@ -74,10 +75,9 @@ class CountedPass(CachedPass):
 
     computed: int = 0
 
-    def decide(self, change: torch.Tensor) -> bool:
-        computes = super().decide(change)
-        self.computed += computes
-        return computes
+    def note(self, change: torch.Tensor, *, skips: bool) -> None:
+        super().note(change, skips=skips)
+        self.computed += not skips
 
 
 class Walk:
@@ -270,3 +270,16 @@ class TestInTheEngine:
         pipeline.unet = torch.nn.Linear(2, 2)
         with pytest.raises(ModelLoadError, match="step_cache: Linear has no blocks"):
             Engine(pipeline, max_batch=8, has_step_cache=True)
+
+
+def test_the_host_waits_once_for_the_decisions_of_all_images():
+    with pretend_gpu() as gpu:
+        engine = Engine(tiny_stable_diffusion().to("cuda"), max_batch=8, costs=FixedCosts(), has_step_cache=True)
+        gpu.forget()
+        wanted = [image_request(seed=seed, num_inference_steps=6, step_cache=0.2) for seed in range(4)]
+        for generation in [engine.submit(each) for each in wanted]:
+            generation.future.result(120)
+        engine.stop(120)
+        forwards = sum(count for (owner, _), count in engine.statistics.forwards.items() if "UNet" in owner)
+        syncs = sum(count for (_, where), count in gpu.syncs.items() if "step_cache" in where)
+        assert 0 < syncs <= forwards
