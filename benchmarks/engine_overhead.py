@@ -25,10 +25,10 @@ import diffusers
 import torch
 from diffusers import DiffusionPipeline
 
-from deployments.engine.costs import ForwardCosts
 from deployments.engine.engine import Engine
 from deployments.engine.request import ImageRequest
 from deployments.engine.shells import call_arguments, shell_for
+from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.tiny_pipelines import tiny_pipeline
 
@@ -79,14 +79,6 @@ class Stopwatch:
         return call
 
 
-class _AllTogether(ForwardCosts):
-    def is_measured(self, name: str) -> bool:
-        return True
-
-    def cap(self, name: str, most_rows: int) -> int:
-        return most_rows
-
-
 def main() -> None:
     """Print a table, and write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -130,7 +122,7 @@ def engine_milliseconds(family: str, images: int, steps: int, rounds: int, profi
     """What the engine's thread does outside the modules, the images' pipelines included."""
     watch, pipeline = _watched(family)
     profile = cProfile.Profile()
-    engine = Engine(pipeline, max_batch=images, costs=_AllTogether())
+    engine = Engine(pipeline, max_batch=images, costs=FixedCosts())
     found = []
     for seed in range(rounds + 1):
         watch.marks.clear()

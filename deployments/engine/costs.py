@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from statistics import median_low
 
 from deployments.engine.device_notes import DeviceNotes
-from deployments.engine.grouping import Call, Rows
+from deployments.engine.grouping import Call
 
 _WORTHWHILE = 0.9  # of the best rows per second: narrower batches let short jobs through sooner
 _GAIN = 1.05  # in rows per second, for a width to be worth looking at the next
@@ -20,15 +20,7 @@ _SECTION = "seconds"
 
 def name_of(call: Call) -> str:
     """A name for all calls of the same module with rows of the same shapes; the same in every process."""
-    shapes = ", ".join(map(_form, call.columns))
-    loras = " with LoRAs" if call.loras else ""
-    return f"{call.owner}.{getattr(call.target, '__name__', 'call')}({shapes}){loras}"
-
-
-def _form(column: Rows) -> str:
-    if isinstance(column, list):
-        return "list"
-    return f"{str(column.dtype).removeprefix('torch.')}{list(column.shape[1:])}"
+    return call.layout.name
 
 
 class ForwardCosts:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
+from deployments.engine.checked_kinds import CheckedKinds
 from deployments.engine.checking import CheckedGroups
 from deployments.engine.costs import ForwardCosts, name_of
 from deployments.engine.device_faults import is_device_fault
@@ -93,7 +94,8 @@ class Engine:
         self._device = execution_device(pipeline)
         if self._device.type == "cpu":
             keep_freed_memory()
-        groups = CheckedGroups(self._step_caches)
+        notes = self._costs.notes
+        groups = CheckedGroups(self._step_caches, CheckedKinds(notes.section("groups"), notes.write))
         self._policy = Policy(
             self._costs,
             groups,

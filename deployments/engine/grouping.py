@@ -32,19 +32,49 @@ _shared_tensors = SharedTensors()
 Rows = torch.Tensor | list[Any]
 
 
+class _Function(NamedTuple):
+    """A function's address in this process, its name, and the configuration of its module."""
+
+    address: int
+    name: str
+    config: str
+
+
 class Layout:
-    """The form of a call, less its values. Equal layouts are the same object.
+    """The form of a call, less its values. Equal layouts are the same object, so that they are quick to compare.
 
     Args:
-        parts: The function's id and name, whether LoRAs are active, the rows, the structure, the form of each leaf.
+        function: That is called.
+        rows: The batch size.
+        has_loras: Whether LoRAs are active.
+        structure: The arguments as a tree, without its leaves.
+        forms: The forms of the leaves.
+
+    Attributes:
+        name: The same for all calls of a module with rows of the same shapes, in each process.
     """
 
-    def __init__(self, parts: tuple[Hashable, ...]) -> None:
-        self._parts = parts
+    def __init__(
+        self, function: _Function, rows: int, has_loras: bool, structure: Structure, forms: tuple[_Form, ...]
+    ) -> None:
+        self._parts = (function.name, function.config, rows, has_loras, structure, forms)
+        columns = ", ".join(_describe(form) for is_column, form in forms if is_column)
+        self.name = f"{function.name}({columns}){' with LoRAs' if has_loras else ''}"
 
     def __repr__(self) -> str:
-        """All but the function's id, so that it is the same in each process."""
-        return repr([sorted(map(repr, part)) if isinstance(part, frozenset) else part for part in self._parts[1:]])
+        """The same in each process for calls that compute the same."""
+        return repr(self._parts)
+
+
+_Form = tuple[bool, Hashable]
+"""Whether a leaf has one entry per row, and what of it, less its values, must agree in the calls of a group."""
+
+
+def _describe(form: Any) -> str:
+    if not isinstance(form[0], torch.dtype):
+        return "list"
+    dtype, _, shape = form
+    return f"{str(dtype).removeprefix('torch.')}{list(shape)}"
 
 
 _layout_of = lru_cache(maxsize=4096)(Layout)
@@ -117,21 +147,18 @@ def read_call(
     sample, rows = _find_sample(arguments)
     per_row = {name: _per_row(name, value, sample, rows) for name, value in arguments.items()}
     leaves, structure = flatten(per_row, is_leaf=lambda value: isinstance(value, list) and len(value) == rows)
-    read = [_read_leaf(leaf, rows) for leaf in leaves]
-    return Call(
-        owner=owner,
-        target=target,
-        arguments=arguments,
-        structure=structure,
-        leaves=[_ROWS if form.is_column else leaf for leaf, form in zip(leaves, read, strict=True)],
-        columns=[leaf for leaf, form in zip(leaves, read, strict=True) if form.is_column],
-        rows=rows,
-        key=(id(target), loras, structure, *(form.key for form in read)),
-        layout=_layout_of(
-            (id(target), _name_of(target, owner), bool(loras), rows, structure, *[form.layout for form in read])
-        ),
-        loras=loras,
-    )
+    columns: list[Rows] = []
+    keys: list[Hashable] = [id(target), loras, structure]
+    forms: list[_Form] = []
+    for place, leaf in enumerate(leaves):
+        is_column, form, key = _read_leaf(leaf, rows)
+        keys.append(key)
+        forms.append((is_column, form))
+        if is_column:
+            columns.append(leaf)
+            leaves[place] = _ROWS
+    layout = _layout_of(_function(target, owner), rows, bool(loras), structure, tuple(forms))
+    return Call(owner, target, arguments, structure, leaves, columns, rows, tuple(keys), layout, loras)
 
 
 def run_alone(call: Call) -> Any:
@@ -196,9 +223,9 @@ def _binding(target: Callable[..., Any], args: int, names: tuple[str, ...]) -> t
 
 
 @lru_cache(maxsize=1024)
-def _name_of(target: Callable[..., Any], owner: str) -> str:
-    """A function's name with its module's configuration, which decides together with the code what it computes."""
-    return f"{owner}.{getattr(target, '__name__', 'call')} {getattr(module_of(target), 'config', '')}"
+def _function(target: Callable[..., Any], owner: str) -> _Function:
+    config = str(getattr(module_of(target), "config", ""))
+    return _Function(id(target), f"{owner}.{getattr(target, '__name__', 'call')}", config)
 
 
 def _find_sample(arguments: Mapping[str, Any]) -> tuple[torch.Tensor, int]:
@@ -214,43 +241,39 @@ def _find_sample(arguments: Mapping[str, Any]) -> tuple[torch.Tensor, int]:
 
 def _per_row(name: str, value: Any, sample: torch.Tensor, rows: int) -> Any:
     """One number for all rows as one number for each, where that is known to mean the same."""
-    named = any(word in name for word in _PER_ROW_NUMBERS)
-    if named and isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, torch.Tensor):
+        is_one = value.ndim == 0 or (value.numel() == 1 and _is_per_row(name))
+        return value.reshape(1).expand(rows) if is_one else value
+    if isinstance(value, int | float) and not isinstance(value, bool) and _is_per_row(name):
         # Filled on the device: a tensor made from a number is copied there, and the copy waits for the device.
         return torch.full((rows,), value, device=sample.device)
-    if isinstance(value, torch.Tensor) and (value.ndim == 0 or (named and value.numel() == 1)):
-        return value.reshape(1).expand(rows)
     return value
 
 
-class _Leaf(NamedTuple):
-    """Whether a leaf has one entry per row, what of it must agree in a group, and that without its values."""
-
-    is_column: bool
-    key: Hashable
-    layout: Hashable
+@lru_cache(maxsize=1024)
+def _is_per_row(name: str) -> bool:
+    return any(word in name for word in _PER_ROW_NUMBERS)
 
 
-def _read_leaf(value: Any, rows: int) -> _Leaf:
+def _read_leaf(value: Any, rows: int) -> tuple[bool, Hashable, Hashable]:
+    """Whether a leaf has one entry per row, its form, and what of it must agree in a group."""
     if isinstance(value, torch.Tensor):
-        return _read_tensor(value, rows)
+        shape = value.shape
+        if shape and shape[0] == rows:
+            form: Hashable = (value.dtype, value.device, shape[1:])
+            return True, form, form
+        form = (value.dtype, value.device, shape)
+        return False, form, (form, _shared_tensors.content_of(value))
+    if isinstance(value, _PLAIN_TYPES):
+        identity: Hashable = (type(value), value)
+        return False, identity, identity
     if isinstance(value, list):
-        kind = frozenset(map(_entry_kind, value))
-        return _Leaf(is_column=True, key=kind, layout=kind)
+        kinds = tuple(dict.fromkeys(map(_entry_kind, value)))
+        return True, kinds, kinds
     if isinstance(value, torch.Generator):
         # Most modules take one for the sake of a common signature; the check of a group finds those that draw from it.
-        return _Leaf(is_column=False, key=torch.Generator, layout=torch.Generator)
-    identity = _identity(value)
-    layout = identity if isinstance(value, _PLAIN_TYPES) else type(value).__qualname__
-    return _Leaf(is_column=False, key=identity, layout=layout)
-
-
-def _read_tensor(value: torch.Tensor, rows: int) -> _Leaf:
-    if value.ndim == 0 or value.shape[0] != rows:
-        form = (value.dtype, value.device, tuple(value.shape))
-        return _Leaf(is_column=False, key=(form, _shared_tensors.content_of(value)), layout=form)
-    kind = (value.dtype, value.device, tuple(value.shape[1:]))
-    return _Leaf(is_column=True, key=kind, layout=kind)
+        return False, torch.Generator, torch.Generator
+    return False, type(value).__qualname__, _identity(value)
 
 
 def _entry_kind(entry: Any) -> Hashable:

@@ -40,6 +40,7 @@ def _name(target: Callable[..., Any]) -> str:
     return getattr(inspect.unwrap(target), "__name__", "")
 
 
+@cache
 def module_of(target: Callable[..., Any]) -> Any:
     """The module whose function it is, or None.
 

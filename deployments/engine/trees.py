@@ -15,6 +15,9 @@ Structure = Hashable
 """A tree without its leaves: for each node its type, the names of its entries if they have some, and its children."""
 
 
+_LEAF_TYPES = frozenset({torch.Tensor, torch.nn.Parameter, type(None), bool, int, float, str, torch.dtype})
+
+
 def _is_never_leaf(_: Any) -> bool:
     return False
 
@@ -86,6 +89,9 @@ def leaf_pairs(one: Any, other: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _structure(tree: Any, leaves: list[Any], is_leaf: Callable[[Any], bool]) -> Structure:
+    if type(tree) in _LEAF_TYPES:  # as nearly all are: this is for speed
+        leaves.append(tree)
+        return None
     if isinstance(tree, tuple) or (isinstance(tree, list) and not is_leaf(tree)):
         return (type(tree), None, tuple([_structure(entry, leaves, is_leaf) for entry in tree]))
     if isinstance(tree, Mapping):
