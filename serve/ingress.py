@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from deployments.catalog.catalog import Catalog
 from deployments.cluster import open_tracker, require_reachable_images
-from deployments.doctor.checkup import exposed
+from deployments.doctor.files import exposed
 from deployments.private_files import keep_files_private
 from deployments.settings.service import Settings
 from deployments.storage.opening import open_storage

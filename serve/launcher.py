@@ -24,8 +24,8 @@ from rich.markup import escape
 
 from deployments.catalog.catalog import Catalog, load_catalog
 from deployments.catalog.file import CatalogError, read_model_variables
-from deployments.doctor.checkup import exposed
-from deployments.doctor.finding import Level
+from deployments.doctor.files import exposed
+from deployments.doctor.finding import POINTER, Level
 from deployments.doctor.ray_token import check_token_file
 from deployments.private_files import keep_files_private
 from deployments.settings.protection import listens_elsewhere
@@ -71,7 +71,7 @@ def launch(host: str, port: int, catalog: Path | None = None, data_dir: Path | N
         for line in str(error).splitlines():
             _console.print(f"[red]CyberImage cannot start:[/] {line}", soft_wrap=True)
         if not isinstance(error, CatalogError):  # that one has its file and line
-            _console.print("What is wrong with this machine or its settings: [bold]cyberimage doctor[/]")
+            _console.print(POINTER, soft_wrap=True)
         return _FAILED
     return 0
 
@@ -100,7 +100,7 @@ def _chosen_for_gpu() -> CatalogChoice:
 
 def _warn_of_exposed_files(settings: Settings) -> None:
     for finding in (*exposed(settings), check_token_file()):
-        if finding.level is Level.ERROR:
+        if finding.level is Level.PROBLEM:
             _console.print(
                 f"[yellow]Warning:[/] {escape(finding.sentence)} Mend it with: {escape(finding.remedy)}", soft_wrap=True
             )

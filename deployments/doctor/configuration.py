@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 
-from deployments.catalog.catalog import load_catalog
+from deployments.catalog.catalog import Catalog, load_catalog
 from deployments.catalog.file import CatalogError
 from deployments.doctor.finding import Finding, Level
 from deployments.settings.service import Settings
 
 
-def check_catalog(settings: Settings) -> Finding:
-    """Whether the catalog can be read."""
+def read_catalog(settings: Settings) -> tuple[Catalog | None, Finding]:
+    """Read the catalog, and find whether that can be done.
+
+    Returns:
+        The catalog, or None where something in it is wrong; and the finding.
+    """
     try:
-        models = load_catalog(settings.catalog_path, os.environ).models
+        catalog = load_catalog(settings.catalog_path, os.environ)
     except CatalogError as error:
-        return Finding("catalog", Level.ERROR, f"{'; '.join(str(error).splitlines())}.")
-    return Finding("catalog", Level.OK, f"{settings.catalog_path} has {', '.join(models)}.")
+        return None, Finding("catalog", Level.PROBLEM, f"{'; '.join(str(error).splitlines())}.")
+    return catalog, Finding("catalog", Level.OK, f"{settings.catalog_path} has {', '.join(catalog.models)}.")
 
 
 def check_keys_are_asked_for(settings: Settings) -> Finding:

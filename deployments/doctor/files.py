@@ -15,7 +15,7 @@ from deployments.settings.service import Settings
 MOST_LOOKED_AT = 2000
 """Files and folders of which the first one that others may read is named; a whole tree would take minutes."""
 
-_LEVELS = {Readers.OWNER: Level.OK, Readers.GROUP: Level.WARNING, Readers.EVERYBODY: Level.ERROR}
+_LEVELS = {Readers.OWNER: Level.OK, Readers.GROUP: Level.WARNING, Readers.EVERYBODY: Level.PROBLEM}
 
 
 def check_data_folder(settings: Settings) -> Finding:
@@ -43,6 +43,12 @@ def check_logs(settings: Settings) -> Finding:
     return _check_tree("logs", settings.logs_dir)
 
 
+def exposed(settings: Settings) -> list[Finding]:
+    """What is worth a line at each start: the data folder or the database can be read by every user of this machine."""
+    found = [check(settings) for check in (check_data_folder, check_database)]
+    return [finding for finding in found if finding.level is Level.PROBLEM]
+
+
 def check_file(check: str, path: Path, remedy: str) -> Finding:
     """Who may read a file or a folder.
 
@@ -56,7 +62,7 @@ def check_file(check: str, path: Path, remedy: str) -> Finding:
     except FileNotFoundError:
         return Finding(check, Level.OK, f"{path} is not there yet.")
     except OSError as error:
-        return Finding(check, Level.ERROR, f"{path} cannot be looked at: {error.strerror}.")
+        return Finding(check, Level.PROBLEM, f"{path} cannot be looked at: {error.strerror}.")
     level = _LEVELS[readers]
     return Finding(check, level, f"{path} can be read by {readers}.", "" if level is Level.OK else remedy)
 
@@ -68,7 +74,7 @@ def _check_tree(check: str, folder: Path) -> Finding:
         return found
     for path in islice(_below(folder), MOST_LOOKED_AT):
         inside = check_file(check, path, remedy)
-        if inside.level is Level.ERROR and path.is_file():
+        if inside.level is Level.PROBLEM and path.is_file():
             return inside
     return found
 

@@ -14,8 +14,7 @@ def check_token_file() -> Finding:
     """Who may read the file of the token, which Ray itself looks for in this order and makes if there is none."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return Finding("Ray's token", Level.OK, "RAY_AUTH_TOKEN has it.")
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named).absolute() if named else Path.home() / ".ray" / "auth_token"
+    path = token_path()
     return check_file("Ray's token", path, f"chmod 600 {shlex.quote(str(path))}")
 
 
@@ -28,4 +27,10 @@ def check_token_is_asked_for() -> Finding:
     if mode.lower() != "disabled":
         return Finding(check, Level.OK, "Ray's ports ask for the cluster's token.")
     sentence = "RAY_AUTH_MODE is disabled: whoever reaches one of Ray's ports may run code here."
-    return Finding(check, Level.ERROR, sentence, "unset RAY_AUTH_MODE")
+    return Finding(check, Level.PROBLEM, sentence, "unset RAY_AUTH_MODE")
+
+
+def token_path() -> Path:
+    """The file in which Ray looks for the token."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return Path(named).absolute() if named else Path.home() / ".ray" / "auth_token"

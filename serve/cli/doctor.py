@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,38 +13,48 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from deployments.doctor.checkup import examine
 from deployments.doctor.finding import Finding, Level
 from deployments.private_files import keep_files_private
 from serve.cli.session import FAILURE, plain
 
-_STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
+_STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     catalog: Annotated[Path | None, typer.Option(help="Model catalog, as of `serve`.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder, as of `serve`.")] = None,
+    port: Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="The port, as of `serve`.")] = 8000,
 ) -> None:
-    """Check the settings, the catalog, and who may read the service's data; the exit code is 1 where one is wrong.
+    """Check this machine, the settings, the catalog's models and who may read the service's data.
 
-    It changes nothing, and works whether the service runs or not.
+    Each line is ok, a warning or a problem with what mends it; the exit code is 1 where there is a problem. It changes
+    nothing, and works whether the service runs or not.
     """
+    from deployments.doctor.checkup import examine  # noqa: PLC0415 - what it imports takes a second
+
     keep_files_private()
     given = {"catalog": catalog, "data_dir": data_dir}
-    findings = list(examine({name: str(value) for name, value in given.items() if value is not None}))
+    findings = examine({name: str(value) for name, value in given.items() if value is not None}, port)
     if as_json:
-        typer.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}, indent=2))
+        found = list(findings)
+        typer.echo(json.dumps({"findings": [asdict(finding) for finding in found]}, indent=2))
     else:
-        _print(findings)
-    if any(finding.level is Level.ERROR for finding in findings):
+        found = _print(findings)
+    if any(finding.level is Level.PROBLEM for finding in found):
         raise typer.Exit(FAILURE)
 
 
-def _print(findings: Sequence[Finding]) -> None:
+def _print(findings: Iterable[Finding]) -> list[Finding]:
+    """Print each finding as it comes, and at the end how many there were of each level."""
     console = Console(soft_wrap=True)
+    found = []
     for finding in findings:
+        found.append(finding)
         level = Text(f"{finding.level.value:<8}", style=_STYLES[finding.level])
         console.print(level, Text(plain(f"{finding.check}: {finding.sentence}")), sep="")
         if finding.remedy:
             console.print(Text(plain(f"{'':<8}{finding.remedy}"), style="bold"))
+    levels = Counter(finding.level for finding in found)
+    console.print(f"\nok: {levels[Level.OK]}, warnings: {levels[Level.WARNING]}, problems: {levels[Level.PROBLEM]}")
+    return found

@@ -9,10 +9,11 @@ const STATES = {
 };
 
 /**
- * @param {{state?: string, reason?: string}} model of GET /api/models
+ * @param {{state?: string, reason?: string, hint?: string}} model of GET /api/models
  * @returns {{word: string, sentence: string}} for a list, and for a line of its own with the reason
  */
-export function modelState({ state, reason }) {
+export function modelState({ state, reason, hint }) {
   const known = STATES[state] ?? { word: "", sentence: "" };
-  return reason ? { ...known, sentence: `${known.sentence || state}: ${reason}` } : known;
+  if (!reason) return known;
+  return { ...known, sentence: [`${known.sentence || state}: ${reason}`, hint].filter(Boolean).join(" ") };
 }

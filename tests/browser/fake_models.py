@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from deployments.doctor.finding import POINTER
+
 PICTURE_SIZE = 64
 PREVIEW_SIZE = 8
 
@@ -59,6 +61,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "max_batch": 4,
         "state": "unavailable",
         "reason": "Its weights are not complete; fetch them again.",
+        "hint": POINTER,
     },
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from deployments.doctor.finding import POINTER
 from tests.browser.fake_service import FakeService
 from tests.browser.gestures import overflow, show
 
@@ -80,7 +81,7 @@ def test_model_is_paused_and_resumed(queue: Page, service: FakeService) -> None:
 
 def test_models_tell_why_they_are_not_there(queue: Page) -> None:
     reason = "Could not be loaded: Its weights are not complete; fetch them again."
-    expect(queue.locator(".model-list")).to_contain_text(reason)
+    expect(queue.locator(".model-list")).to_contain_text(f"{reason} {POINTER}")
 
 
 def test_models_tell_how_they_do(queue: Page) -> None:

@@ -150,7 +150,8 @@ class ModelsAnswer(Body):
     """The catalog."""
 
     models: dict[str, dict[str, Any]] = Field(
-        description="By model id. `state` is `cold`, `ready`, `unavailable` (then `reason` says why) or `unknown`; "
+        description="By model id. `state` is `cold`, `ready`, `unavailable` (then `reason` says why, and `hint` what "
+        "the operator can do) or `unknown`; "
         "`replicas` is how many copies are loaded."
     )
     default: str = Field(description="The model to begin with where nobody has chosen one.")

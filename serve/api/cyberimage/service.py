@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response, status
 
+from deployments.doctor.finding import POINTER
 from deployments.jobs.records.api_keys import Scope
 from deployments.jobs.records.exceptions import JobError
 from deployments.storage.base import StorageError
@@ -102,12 +103,16 @@ async def _model_conditions(behind: Services) -> dict[str, ModelCondition]:
         return dict.fromkeys(fingerprints, ModelCondition(ModelState.UNKNOWN))
 
 
+def _shown(condition: ModelCondition) -> dict[str, Any]:
+    return asdict(condition) | ({"hint": POINTER} if condition.state is ModelState.UNAVAILABLE else {})
+
+
 @router.get("/api/models", dependencies=[READS], tags=["models"], responses={200: examples.answer(examples.MODELS)})
 async def models(behind: Behind) -> ModelsAnswer:
     """The models, what each may be asked for, and whether it is loaded."""
     conditions = await _model_conditions(behind)
     entries = {
-        model_id: entry.public(model_id) | asdict(conditions[model_id])
+        model_id: entry.public(model_id) | _shown(conditions[model_id])
         for model_id, entry in behind.catalog.models.items()
     }
     return ModelsAnswer(models=entries, default=behind.catalog.default)

@@ -60,6 +60,8 @@ class TestModels:
             "It is too large.",
         )
         assert (models["large"]["state"], models["large"]["reason"]) == ("ready", "")
+        assert "`cyberimage doctor`" in models["fast"]["hint"]
+        assert "hint" not in models["large"]
         assert (models["fast"]["replicas"], models["large"]["replicas"]) == (0, 1)
 
     async def test_models_are_listed_while_the_tracker_is_down(self, tmp_path):

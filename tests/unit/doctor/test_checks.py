@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deployments.doctor import checkup
+from deployments.doctor.files import exposed
 from deployments.doctor.finding import Finding, Level
 from deployments.jobs.records.api_keys import NO_LIMITS, NewKey, Scope, hash_of, make_key
 from deployments.jobs.store import JobStore
@@ -20,17 +21,25 @@ from deployments.settings.service import Settings
 from serve.cli import main as cli
 from serve.launcher import launch
 from tests.support.job_databases import write_job_database
+from tests.support.machines import GOOD
 from tests.support.ports import free_port
 
+OF_THE_MACHINE = [
+    "Python", "torch", "GPU 0", "main memory", "shared memory", "open files", "disk of the data", "HTTP port",
+    "Ray's ports",
+]  # fmt: skip
+OF_RAY = ["Ray's version", "Ray's authentication", "Ray's token"]
 NAMES = [
-    "settings", "catalog", "data folder", "database", "pictures", "logs", "API keys", "names of API keys",
-    "Ray's authentication", "Ray's token",
+    "settings", *OF_THE_MACHINE, "catalog", "models on a GPU", "extras", "models in main memory", "hub",
+    "disk of the models", "data folder", "database", "pictures", "logs", "database's answer", "names of API keys",
+    "storage's answer", "API keys", *OF_RAY,
 ]  # fmt: skip
 
 
 @pytest.fixture
 def data_dir(monkeypatch) -> Iterator[Path]:
-    """A data folder as an earlier version left it; the token file and the settings are of the test."""
+    """A data folder as an earlier version left it; the machine, the token file and the settings are of the test."""
+    monkeypatch.setattr(checkup, "look_at_machine", lambda data_dir, http_port: GOOD)
     folder = Path(tempfile.mkdtemp(prefix="cyberimage-data-", dir="/tmp"))
     write_job_database(folder / "cyberimage.db")
     picture = folder / "images" / "2030" / "01" / "02" / "a.png"
@@ -65,7 +74,7 @@ def test_what_everybody_can_read_is_named_with_what_mends_it(data_dir):
 
     assert list(found) == NAMES
     assert exit_code == 1
-    assert levels(found) == dict.fromkeys(("data folder", "database", "pictures", "logs", "Ray's token"), "error")
+    assert levels(found) == dict.fromkeys(("data folder", "database", "pictures", "logs", "Ray's token"), "problem")
     assert found["data folder"].sentence == f"{data_dir} can be read by every user of this machine."
     assert found["data folder"].remedy == f"chmod go-rwx {data_dir}"
     assert found["database"].remedy == f"chmod go-rwx {data_dir}/cyberimage.db*"
@@ -105,7 +114,7 @@ def test_without_settings_the_rest_is_still_looked_at(data_dir, monkeypatch):
 
     assert found["settings"].sentence == "auth.mode (CYBERIMAGE_AUTH__MODE): should be 'off' or 'keys'."
     assert found["Ray's authentication"].remedy == "unset RAY_AUTH_MODE"
-    assert (set(found), exit_code) == ({"settings", "Ray's authentication", "Ray's token"}, 1)
+    assert (set(found), exit_code) == ({"settings", *OF_THE_MACHINE, *OF_RAY}, 1)
 
 
 def test_a_catalog_that_cannot_be_read(data_dir, tmp_path):
@@ -113,7 +122,7 @@ def test_a_catalog_that_cannot_be_read(data_dir, tmp_path):
     catalog.write_text("models: {a: {repo: b, stepps: 3}}")
     found, _ = doctor("--catalog", str(catalog))
 
-    assert found["catalog"].level == "error"
+    assert found["catalog"].level == "problem"
     assert "stepps" in found["catalog"].sentence
 
 
@@ -162,7 +171,7 @@ def test_people_see_a_line_for_each_check(data_dir):
     done = CliRunner().invoke(cli.app, ["doctor"])
 
     lines = done.stdout.splitlines()
-    assert f"error   data folder: {data_dir} can be read by every user of this machine." in lines
+    assert f"problem data folder: {data_dir} can be read by every user of this machine." in lines
     assert f"        chmod go-rwx {data_dir}" in lines
     assert done.exit_code == 1
 
@@ -177,7 +186,15 @@ def test_a_start_has_a_line_for_the_data_folder_the_database_and_the_token(data_
         )
 
 
+def test_a_start_that_fails_names_the_doctor(data_dir, capsys):
+    assert launch("127.0.0.1", free_port(), data_dir / "no catalog") == 1
+
+    error, pointer = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("Warning: ")]
+    assert error.startswith("CyberImage cannot start: ")
+    assert "`cyberimage doctor`" in pointer
+
+
 def test_only_what_everybody_can_read_is_worth_a_line_at_each_start(data_dir):
-    assert [found.check for found in checkup.exposed(Settings())] == ["data folder", "database"]
+    assert [found.check for found in exposed(Settings())] == ["data folder", "database"]
     data_dir.chmod(0o750)
-    assert checkup.exposed(Settings()) == []
+    assert exposed(Settings()) == []
