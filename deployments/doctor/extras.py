@@ -86,7 +86,7 @@ def _missing(entry: ModelEntry, machine: Machine) -> Iterator[tuple[str, str]]:
     if package := _ATTENTION_PACKAGES.get(loading.attention_backend):
         needed[package] = f"the attention backend {loading.attention_backend}"
     if loading.loras or entry.request_loras:
-        needed["peft"] = "LoRAs"
+        needed["peft"] = "a LoRA"
     on_gpu = entry.replicas.num_gpus > 0
     if loading.compile and on_gpu:
         needed["triton"] = "compile"

@@ -39,4 +39,4 @@ class Finding:
 
 def gigabytes(count: int) -> str:
     """A number of bytes in words, in units of 10^9 as makers of disks and the hub count: ``33.7 GB``."""
-    return f"{count / 1e9:.1f} GB" if count >= 10**8 else f"{count / 1e6:.0f} MB"
+    return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{count / 1e6:.0f} MB"

@@ -122,24 +122,24 @@ def check_volume(check: str, volume: Volume, elsewhere: str) -> Finding:
 
 def _check_gpu(gpu: Gpu, machine: Machine) -> Finding:
     check = f"GPU {gpu.index}"
-    capability = ".".join(map(str, gpu.capability))
-    driver = "" if machine.driver is None else f", driver {machine.driver.version}"
-    sentence = (
-        f"{gpu.name}, capability {capability}{driver}: {gigabytes(gpu.free_bytes)} of {gigabytes(gpu.total_bytes)} "
-        "are free"
-    )
-    built_for = machine.torch.architectures
-    if built_for and not runs_on(gpu.capability, built_for):
-        sentence += f"; torch {machine.torch.version} has code for {', '.join(built_for)} only."
+    words = [gpu.name]
+    if gpu.capability is not None:
+        words.append(f"capability {'.'.join(map(str, gpu.capability))}")
+    if machine.driver is not None and machine.driver.version:
+        words.append(f"driver {machine.driver.version}")
+    sentence = ", ".join(words)
+    torch = machine.torch
+    if gpu.capability is not None and torch.architectures and not runs_on(gpu.capability, torch.architectures):
+        sentence += f": torch {torch.version} has code for {', '.join(torch.architectures)} only."
         remedy = "see https://pytorch.org/get-started/locally for a build that has it, or hide it: CUDA_VISIBLE_DEVICES"
         return Finding(check, Level.PROBLEM, sentence, remedy)
+    if gpu.total_bytes is None or gpu.free_bytes is None:
+        return Finding(check, Level.OK, f"{sentence}; the driver does not tell its memory.")
+    sentence += f": {gigabytes(gpu.free_bytes)} of {gigabytes(gpu.total_bytes)} are free"
     others = [user for user in gpu.users if not user.is_rays]
     used = gpu.total_bytes - gpu.free_bytes
     if used > MOST_USED_BY_OTHERS * gpu.total_bytes and (others or not gpu.users):
-        who = ", ".join(
-            f"{user.name} (process {user.process_id}{f', {gigabytes(user.used_bytes)}' if user.used_bytes else ''})"
-            for user in others
-        )
-        sentence += f"; the rest is used by {who or 'processes that the driver does not name'}."
-        return Finding(check, Level.WARNING, sentence, "stop what is not needed; nvidia-smi shows it")
+        who = ", ".join(map(str, others)) or "processes that the driver does not name"
+        remedy = "stop what is not needed; nvidia-smi shows it"
+        return Finding(check, Level.WARNING, f"{sentence}; in use by {who}.", remedy)
     return Finding(check, Level.OK, f"{sentence}.")

@@ -15,17 +15,18 @@ from deployments.storage.base import Storage, StorageError
 from deployments.storage.local import LocalStorage
 
 
-def open_storage(settings: StorageSettings, images_dir: Path) -> Storage:
+def open_storage(settings: StorageSettings, images_dir: Path, answer_seconds: float | None = None) -> Storage:
     """Open the image storage.
 
     Args:
         settings: Which storage, and how to reach it.
         images_dir: The folder of a local storage.
+        answer_seconds: Longest wait for a bucket's server, which is then asked only once; None for more patience.
 
     Raises:
         StorageError: The address or the credentials' configuration of the bucket is not valid.
     """
-    return _open_bucket(settings) if settings.kind == "s3" else LocalStorage(images_dir)
+    return _open_bucket(settings, answer_seconds) if settings.kind == "s3" else LocalStorage(images_dir)
 
 
 def storage_at(place: str, settings: StorageSettings, images_dir: Path) -> Storage:
@@ -65,10 +66,10 @@ def prepare_storage(settings: StorageSettings, images_dir: Path) -> None:
         raise SettingsError(f"storage: {error}") from None
 
 
-def _open_bucket(settings: StorageSettings) -> Storage:
+def _open_bucket(settings: StorageSettings, answer_seconds: float | None = None) -> Storage:
     from deployments.storage.s3 import S3Storage  # noqa: PLC0415 - boto3 takes long to import
 
-    return S3Storage(settings)
+    return S3Storage(settings, answer_seconds)
 
 
 def _bucket_named(place: str, settings: StorageSettings) -> StorageSettings:

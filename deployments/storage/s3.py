@@ -41,17 +41,18 @@ class S3Storage(Storage):
 
     Args:
         settings: The bucket and how to reach it.
+        answer_seconds: Longest wait for a server, which is then asked only once; None for the patience above.
 
     Raises:
         StorageError: The address or the credentials' configuration is not valid.
     """
 
-    def __init__(self, settings: StorageSettings) -> None:
+    def __init__(self, settings: StorageSettings, answer_seconds: float | None = None) -> None:
         super().__init__(ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="s3"))
         self._settings = settings
         self._prefix = settings.object_prefix
         with explained("open the bucket"):
-            self._client = _client(settings, settings.endpoint_url)
+            self._client = _client(settings, settings.endpoint_url, answer_seconds)
             public = settings.public_endpoint_url or settings.endpoint_url
             self._signer = self._client if public == settings.endpoint_url else _client(settings, public)
 
@@ -168,7 +169,7 @@ class S3Storage(Storage):
         return url
 
 
-def _client(settings: StorageSettings, endpoint_url: str | None) -> Any:
+def _client(settings: StorageSettings, endpoint_url: str | None, answer_seconds: float | None = None) -> Any:
     return boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint_url,
@@ -177,9 +178,9 @@ def _client(settings: StorageSettings, endpoint_url: str | None) -> Any:
             signature_version="s3v4",
             s3={"addressing_style": "path" if settings.path_style else "auto"},
             max_pool_connections=_CONNECTIONS,
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            connect_timeout=answer_seconds or _CONNECT_SECONDS,
+            read_timeout=answer_seconds or _READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS if answer_seconds is None else 1},
             # Servers other than Amazon's do not all know the newer checksums; ContentMD5 they do.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess  # nosec B404 - it runs the driver's own nvidia-smi
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+from deployments.doctor.finding import gigabytes
 
 _CARD = "uuid,index,name,compute_cap,memory.total,memory.free"
 _USER = "gpu_uuid,pid,process_name,used_memory"
@@ -22,6 +23,10 @@ class GpuUser:
     name: str
     used_bytes: int | None
 
+    def __str__(self) -> str:
+        used = f", {gigabytes(self.used_bytes)}" if self.used_bytes is not None else ""
+        return f"{self.name} (process {self.process_id}{used})"
+
     @property
     def is_rays(self) -> bool:
         """Whether it is one of Ray's, such as a replica of a model."""
@@ -35,7 +40,7 @@ class Gpu:
     Attributes:
         index: Its number with the driver.
         name: Such as ``NVIDIA H100 80GB HBM3``.
-        capability: Its compute capability.
+        capability: Its compute capability; None where the driver does not tell, as for the next two.
         total_bytes: Its memory.
         free_bytes: What nobody uses of it.
         users: Who computes on it.
@@ -43,9 +48,9 @@ class Gpu:
 
     index: int
     name: str
-    capability: tuple[int, int]
-    total_bytes: int
-    free_bytes: int
+    capability: tuple[int, int] | None
+    total_bytes: int | None
+    free_bytes: int | None
     users: tuple[GpuUser, ...] = ()
 
 
@@ -56,15 +61,22 @@ def find_nvidia_gpus() -> tuple[Gpu, ...]:
     """
     users: dict[str, list[GpuUser]] = {}
     for uuid, process_id, name, used in _ask("compute-apps", _USER):
-        user = GpuUser(int(process_id), name.rpartition("/")[2], int(used) * _MIB if used.isdigit() else None)
-        users.setdefault(uuid, []).append(user)
-    return tuple(_gpu(card, users.get(card[0], ())) for card in _ask("gpu", _CARD) if card[4].isdigit())
+        if process_id.isdigit():
+            users.setdefault(uuid, []).append(GpuUser(int(process_id), name.rpartition("/")[2], _bytes(used)))
+    return tuple(
+        Gpu(int(index), name, _capability(capability), _bytes(total), _bytes(free), tuple(users.get(uuid, ())))
+        for uuid, index, name, capability, total, free in _ask("gpu", _CARD)
+        if index.isdigit()
+    )
 
 
-def _gpu(card: Sequence[str], users: Sequence[GpuUser]) -> Gpu:
-    _, index, name, capability, total, free = card
-    major, _, minor = capability.partition(".")
-    return Gpu(int(index), name, (int(major), int(minor)), int(total) * _MIB, int(free) * _MIB, tuple(users))
+def _capability(text: str) -> tuple[int, int] | None:
+    major, _, minor = text.partition(".")
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
+
+
+def _bytes(mebibytes: str) -> int | None:
+    return int(mebibytes) * _MIB if mebibytes.isdigit() else None  # "[N/A]" on cards that share main memory
 
 
 def _ask(subject: str, fields: str) -> list[list[str]]:
