@@ -42,7 +42,8 @@ chaos: $(VENV)/.ready-to-test ## kill everything under a load of 200 jobs, and r
 	@CHAOS_JOBS=200 $(BIN)/pytest tests/cluster/test_killed_processes.py tests/chaos -s $(ARGS)
 
 lint: $(VENV)/.ready-to-test ## check style and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/oxlint && $(BIN)/lint-imports --no-cache --no-logo
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/oxlint && $(BIN)/hadolint k8s/Dockerfile \
+	    && $(BIN)/lint-imports --no-cache --no-logo
 
 format: $(VENV)/.ready-to-test ## put the code into the project's form
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
