@@ -173,7 +173,18 @@ def test_people_see_a_line_for_each_check(data_dir):
     lines = done.stdout.splitlines()
     assert f"problem data folder: {data_dir} can be read by every user of this machine." in lines
     assert f"        chmod go-rwx {data_dir}" in lines
+    assert lines[-1] == f"ok: {len(NAMES) - 5}, warnings: 0, problems: 5"
     assert done.exit_code == 1
+
+
+@pytest.mark.parametrize(("arguments", "port"), [((), 8000), (("--port", "8001"), 8001)])
+def test_the_port_is_that_of_the_service(data_dir, monkeypatch, arguments, port):
+    monkeypatch.delenv("PORT", raising=False)
+    asked = []
+    monkeypatch.setattr(checkup, "look_at_machine", lambda data_dir, http_port: asked.append(http_port) or GOOD)
+    doctor(*arguments)
+
+    assert asked == [port]
 
 
 def test_a_start_has_a_line_for_the_data_folder_the_database_and_the_token(data_dir, capsys):

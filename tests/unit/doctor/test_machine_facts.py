@@ -11,7 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 
+from deployments import accelerator
 from deployments.doctor.facts.gpus import Gpu, GpuUser, find_nvidia_gpus
 from deployments.doctor.facts.machine import (
     find_c_compiler,
@@ -26,7 +28,7 @@ from deployments.doctor.facts.ports import look_at_port
 from tests.support.ports import free_port
 
 MIB = 2**20
-# What nvidia-smi prints, by the subject of its question.
+# What nvidia-smi prints, by how its question begins.
 TWO_CARDS = {
     "gpu": "GPU-a, 0, NVIDIA GeForce RTX 4090, 8.9, 24564, 4000\nGPU-b, 1, Tesla V100-PCIE-16GB, 7.0, 16384, 16300\n",
     "compute-apps": "GPU-a, 4711, /usr/bin/python3, 19000\nGPU-a, 4712, ray::ServeReplica, [N/A]\n",
@@ -41,8 +43,8 @@ def nvidia_smi(tmp_path, monkeypatch):
         program = tmp_path / "nvidia-smi"
         program.write_text(
             f"#!{sys.executable}\nimport sys\nanswers = {json.dumps(answers)}\n"
-            "subject = sys.argv[1].removeprefix('--query-').partition('=')[0]\n"
-            f"print(answers.get(subject, ''), end='')\nsys.exit({status})\n"
+            "known = [begin for begin in answers if sys.argv[1].startswith(f'--query-{begin}')]\n"
+            f"print(answers[max(known, key=len)] if known else '', end='')\nsys.exit({status})\n"
         )
         program.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
@@ -194,7 +196,24 @@ def test_packages_are_those_that_are_installed():
 def test_torch_is_the_installed_one():
     found = look_at_torch()
 
-    assert (found.version, found.failure) == (__import__("torch").__version__, "")
+    assert (found.version, found.failure) == (torch.__version__, "")
+
+
+def test_torch_of_a_driver_that_is_too_old(nvidia_smi, monkeypatch):
+    nvidia_smi({**TWO_CARDS, "gpu=driver_version": "535.183.01, Tesla V100-PCIE-16GB\n"})
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    found = look_at_torch()
+
+    assert found.platform == "CUDA 13.0"
+    assert found.why_unusable.startswith("The NVIDIA driver 535.183.01 is too old for torch ")
+
+
+def test_torch_beside_a_card_without_a_driver(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(accelerator, "_has_pci_display", lambda vendor: True)
+
+    assert look_at_torch().why_unusable.startswith("An NVIDIA card is there, but no driver for torch ")
 
 
 def test_torch_that_cannot_be_imported(monkeypatch):
