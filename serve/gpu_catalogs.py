@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import subprocess  # nosec B404 - it runs this module
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deployments.accelerator import Accelerator, find_accelerators, why_unusable
+from deployments.catalog.file import read_model_variables
 
 CARD_SIZES = (8, 12, 16, 24, 48, 80)
 """The GB on the boxes of the cards that there is a catalog for, ``configs/gpu-<size>gb.yaml``."""
@@ -89,6 +90,21 @@ def choose_catalog(gpus: Gpus) -> CatalogChoice:
     return CatalogChoice(catalog, words)
 
 
+def is_named(environ: Mapping[str, str]) -> bool:
+    """Whether the operator names a catalog, or the models themselves.
+
+    Args:
+        environ: The environment.
+    """
+    return bool(environ.get("CYBERIMAGE_CATALOG") or read_model_variables(environ).sources)
+
+
+def find_gpus() -> Gpus:
+    """Find the machine's GPUs from within this process, which imports torch for it and keeps what the driver takes."""
+    gpus = find_accelerators()
+    return Gpus(gpus, all(gpu.has_bfloat16 for gpu in gpus), why_unusable())
+
+
 def look_for_gpus() -> Gpus:
     """Find the machine's GPUs; where that fails, the problem says so."""
     command = [sys.executable, "-m", __name__]
@@ -128,6 +144,4 @@ def _in_words(gpus: Sequence[Accelerator], smallest: Accelerator) -> str:
 
 
 if __name__ == "__main__":
-    gpus = find_accelerators()
-    found = Gpus(gpus, all(gpu.has_bfloat16 for gpu in gpus), why_unusable())
-    print(json.dumps(asdict(found)))  # noqa: T201 - for look_for_gpus
+    print(json.dumps(asdict(find_gpus())))  # noqa: T201 - for look_for_gpus

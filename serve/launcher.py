@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from deployments.catalog.catalog import Catalog, load_catalog
-from deployments.catalog.file import CatalogError, read_model_variables
+from deployments.catalog.file import CatalogError
 from deployments.doctor.files import exposed
 from deployments.doctor.finding import POINTER, Level
 from deployments.doctor.ray_token import check_token_file
@@ -32,7 +32,7 @@ from deployments.settings.protection import listens_elsewhere
 from deployments.settings.service import Settings, SettingsError, load_settings
 from deployments.storage.opening import prepare_storage
 from deployments.telemetry.logs import configure_logs
-from serve.gpu_catalogs import CatalogChoice, choose_catalog, look_for_gpus
+from serve.gpu_catalogs import CatalogChoice, choose_catalog, is_named, look_for_gpus
 from serve.http import front
 
 _APP_NAME = "cyberimage"
@@ -91,7 +91,7 @@ def _read_configuration(catalog: Path | None, data_dir: Path | None) -> tuple[Se
 
 def _chosen_for_gpu() -> CatalogChoice:
     """The catalog for this machine; none where the operator names one, or the models themselves."""
-    if os.environ.get("CYBERIMAGE_CATALOG") or read_model_variables(os.environ).sources:
+    if is_named(os.environ):
         return CatalogChoice(None)
     with _Steps() as steps:
         steps.begin("Looking for a GPU")

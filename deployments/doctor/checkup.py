@@ -12,6 +12,7 @@ from deployments.doctor.database import check_database_content
 from deployments.doctor.extras import check_extras, check_models_gpu, check_models_memory
 from deployments.doctor.facts.hub import Hub, ask_hub
 from deployments.doctor.facts.machine import Machine, look_at_machine
+from deployments.doctor.facts.requirements import find_missing
 from deployments.doctor.files import check_data_folder, check_database, check_logs, check_pictures
 from deployments.doctor.finding import Finding, Level
 from deployments.doctor.hardware import (
@@ -65,6 +66,7 @@ def examine(arguments: Mapping[str, Any], http_port: int) -> Iterator[Finding]:
         catalog, found = read_catalog(settings)
         yield found
         if catalog is not None:
+            yield from check_extras(find_missing(catalog))
             yield from examine_models(machine, catalog, ask_hub(catalog, os.environ))
         yield from (check(settings) for check in OF_FILES)
         yield from check_database_content(settings)
@@ -84,7 +86,6 @@ def examine_models(machine: Machine, catalog: Catalog, hub: Hub) -> Iterator[Fin
         hub: What the hub says of their repositories.
     """
     yield from check_models_gpu(machine, catalog)
-    yield from check_extras(machine, catalog)
     yield from check_models_memory(machine, catalog, hub)
     yield from check_hub(hub)
     yield from check_access(hub)

@@ -1,22 +1,15 @@
-"""Checks of what the models of a catalog need of this machine: a GPU, main memory, packages, a compiler."""
+"""Checks of what the models of a catalog need of this machine: a GPU, main memory, packages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from deployments.catalog.catalog import Catalog
-from deployments.catalog.entry import ModelEntry
 from deployments.doctor.facts.hub import Hub
 from deployments.doctor.facts.machine import Machine
 from deployments.doctor.finding import Finding, Level, gigabytes
 
-_ATTENTION_PACKAGES = {
-    "xformers": "xformers",
-    "flash": "flash-attn",
-    "flash_varlen": "flash-attn",
-    "sage": "sageattention",
-    "sage_varlen": "sageattention",
-}
+_FIELDS = "loading.quantization, attention_backend or compile"
 
 
 def check_models_gpu(machine: Machine, catalog: Catalog) -> Iterator[Finding]:
@@ -36,16 +29,17 @@ def check_models_gpu(machine: Machine, catalog: Catalog) -> Iterator[Finding]:
         yield Finding(check, level, sentence, "CYBERIMAGE_CATALOG=configs/cpu.yaml make run")
 
 
-def check_extras(machine: Machine, catalog: Catalog) -> Iterator[Finding]:
-    """Each package and program that a model needs and that is not installed."""
-    found = [
-        Finding("extras", Level.PROBLEM, f"{model_id}: {need}.", remedy)
-        for model_id, entry in catalog.models.items()
-        for need, remedy in _missing(entry, machine)
-    ]
-    installed = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
-    none = f"No model of the catalog needs one that is missing; installed: {installed or 'none'}."
-    yield from found or [Finding("extras", Level.OK, none)]
+def check_extras(missing: Mapping[str, str]) -> Iterator[Finding]:
+    """Each model that lacks a package, a file or a compiler.
+
+    Args:
+        missing: As :func:`~deployments.doctor.facts.requirements.find_missing` gives it.
+    """
+    for model_id, sentence in missing.items():
+        remedy = f"install it, or change {_FIELDS} of {model_id} in the catalog"
+        yield Finding("extras", Level.PROBLEM, f"{model_id}: {sentence}", remedy)
+    if not missing:
+        yield Finding("extras", Level.OK, "No model of the catalog needs a package, file or compiler that is missing.")
 
 
 def check_models_memory(machine: Machine, catalog: Catalog, hub: Hub) -> Iterator[Finding]:
@@ -75,23 +69,3 @@ def check_models_memory(machine: Machine, catalog: Catalog, hub: Hub) -> Iterato
         if pool.parked_memory is not None and pool.parked_memory > total
     ]
     yield from found or [Finding(check, Level.OK, "What offloaded and parked models take fits, as far as it is known.")]
-
-
-def _missing(entry: ModelEntry, machine: Machine) -> Iterator[tuple[str, str]]:
-    """What a model needs and this machine lacks, with the command that brings it."""
-    loading = entry.loading
-    needed: dict[str, str] = {}
-    if loading.quantization is not None:
-        needed[loading.quantization.method] = f"quantization with {loading.quantization.method}"
-    if package := _ATTENTION_PACKAGES.get(loading.attention_backend):
-        needed[package] = f"the attention backend {loading.attention_backend}"
-    if loading.loras or entry.request_loras:
-        needed["peft"] = "a LoRA"
-    on_gpu = entry.replicas.num_gpus > 0
-    if loading.compile and on_gpu:
-        needed["triton"] = "compile"
-    for package, purpose in needed.items():
-        if package not in machine.packages:
-            yield f"{purpose} needs the package {package}", f"pip install {package}"
-    if loading.compile and not machine.c_compiler:
-        yield "compile needs a C compiler", "apt-get install g++" if not on_gpu else "apt-get install gcc libc6-dev"

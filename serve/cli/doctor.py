@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -16,13 +17,14 @@ from rich.text import Text
 from deployments.doctor.finding import Finding, Level
 from deployments.private_files import keep_files_private
 from serve.cli.session import FAILURE, plain
+from serve.gpu_catalogs import choose_catalog, find_gpus, is_named
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-    catalog: Annotated[Path | None, typer.Option(help="Model catalog, as of `serve`.")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Model catalog, as of `serve`, left out too.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder, as of `serve`.")] = None,
     port: Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="The port, as of `serve`.")] = 8000,
 ) -> None:
@@ -34,6 +36,8 @@ def doctor(
     from deployments.doctor.checkup import examine  # noqa: PLC0415 - what it imports takes a second
 
     keep_files_private()
+    if catalog is None and not is_named(os.environ):
+        catalog = _catalog_for_gpu()
     given = {"catalog": catalog, "data_dir": data_dir}
     findings = examine({name: str(value) for name, value in given.items() if value is not None}, port)
     if as_json:
@@ -43,6 +47,14 @@ def doctor(
         found = _print(findings)
     if any(finding.level is Level.PROBLEM for finding in found):
         raise typer.Exit(FAILURE)
+
+
+def _catalog_for_gpu() -> Path | None:
+    """The catalog that `serve` takes on this machine; none where it takes the built-in one."""
+    try:
+        return choose_catalog(find_gpus()).catalog
+    except ImportError:  # torch's; that is a finding of its own
+        return None
 
 
 def _print(findings: Iterable[Finding]) -> list[Finding]:

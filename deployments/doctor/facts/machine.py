@@ -7,9 +7,7 @@ import platform
 import resource
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from huggingface_hub import constants as hub_constants
@@ -17,9 +15,6 @@ from huggingface_hub import constants as hub_constants
 from deployments.accelerator import Accelerator, NvidiaDriver, find_accelerator, find_nvidia_driver, why_unusable
 from deployments.doctor.facts.gpus import Gpu, find_nvidia_gpus
 from deployments.doctor.facts.ports import Port, look_at_ports
-
-OPTIONAL_PACKAGES = ("bitsandbytes", "flash-attn", "gguf", "peft", "sageattention", "torchao", "triton", "xformers")
-"""Packages that only some catalogs need, as the package index names them."""
 
 _MOST_OPEN_FILES_OF_RAY = 65536
 _CGROUP_LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -84,8 +79,6 @@ class Machine:
         memory: Main memory.
         shared_memory: What Ray's object store is in; None where the system has no such folder.
         open_files: File descriptors that a process of Ray may have: Ray raises the soft limit as far as it may.
-        packages: The installed ones of :data:`OPTIONAL_PACKAGES`, by name, with their versions.
-        c_compiler: The C compiler that triton finds; empty for none.
         hub_cache: Where models of the hub are kept.
         data: The data folder; None where the settings are not valid.
         ports: Those that the service or Ray wants.
@@ -98,8 +91,6 @@ class Machine:
     memory: Memory
     shared_memory: Volume | None
     open_files: int
-    packages: Mapping[str, str]
-    c_compiler: str
     hub_cache: Volume
     data: Volume | None
     ports: tuple[Port, ...]
@@ -121,8 +112,6 @@ def look_at_machine(data_dir: Path | None, http_port: int) -> Machine:
         memory=look_at_memory(),
         shared_memory=look_at_volume(Path("/dev/shm")) if Path("/dev/shm").is_dir() else None,  # noqa: S108 # nosec B108
         open_files=look_at_open_files(),
-        packages=installed_packages(),
-        c_compiler=find_c_compiler(os.environ),
         hub_cache=look_at_volume(Path(hub_constants.HF_HUB_CACHE)),
         data=None if data_dir is None else look_at_volume(data_dir),
         ports=look_at_ports(http_port),
@@ -178,28 +167,6 @@ def look_at_open_files() -> int:
     if resource.RLIM_INFINITY in (soft, hard):
         return _MOST_OPEN_FILES_OF_RAY
     return max(soft, min(hard, _MOST_OPEN_FILES_OF_RAY))
-
-
-def installed_packages() -> dict[str, str]:
-    """The versions of the installed ones of :data:`OPTIONAL_PACKAGES`."""
-    found = {}
-    for name in OPTIONAL_PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def find_c_compiler(environ: Mapping[str, str]) -> str:
-    """The C compiler that triton takes: ``CC``, or gcc, or clang; empty for none.
-
-    Args:
-        environ: The environment, with ``CC`` and ``PATH``.
-    """
-    names = (environ["CC"],) if environ.get("CC") else ("gcc", "clang")
-    found = (shutil.which(name, path=environ.get("PATH")) for name in names)
-    return next((path for path in found if path is not None), "")
 
 
 def system_name() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from deployments.accelerator import Accelerator
 from deployments.doctor import checkup
 from deployments.doctor.files import exposed
 from deployments.doctor.finding import Finding, Level
@@ -19,6 +21,7 @@ from deployments.jobs.records.api_keys import NO_LIMITS, NewKey, Scope, hash_of,
 from deployments.jobs.store import JobStore
 from deployments.settings.service import Settings
 from serve.cli import main as cli
+from serve.gpu_catalogs import Gpus
 from serve.launcher import launch
 from tests.support.job_databases import write_job_database
 from tests.support.machines import GOOD
@@ -30,7 +33,7 @@ OF_THE_MACHINE = [
 ]  # fmt: skip
 OF_RAY = ["Ray's version", "Ray's authentication", "Ray's token"]
 NAMES = [
-    "settings", *OF_THE_MACHINE, "catalog", "models on a GPU", "extras", "models in main memory", "hub",
+    "settings", *OF_THE_MACHINE, "catalog", "extras", "models on a GPU", "models in main memory", "hub",
     "disk of the models", "data folder", "database", "pictures", "logs", "database's answer", "names of API keys",
     "storage's answer", "API keys", *OF_RAY,
 ]  # fmt: skip
@@ -50,6 +53,7 @@ def data_dir(monkeypatch) -> Iterator[Path]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     folder.chmod(0o755)
     monkeypatch.setenv("CYBERIMAGE_DATA_DIR", str(folder))
+    monkeypatch.setenv("CYBERIMAGE_CATALOG", "configs/cpu.yaml")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "auth_token"))
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
@@ -167,6 +171,28 @@ def test_a_damaged_database_is_told(data_dir):
     assert "cannot be used" in doctor()[0]["names of API keys"].sentence
 
 
+def test_the_catalog_is_the_one_that_a_start_chooses(data_dir, monkeypatch):
+    monkeypatch.delenv("CYBERIMAGE_CATALOG")
+    monkeypatch.setattr("serve.cli.doctor.find_gpus", lambda: Gpus((Accelerator("cuda", "Card", 24 << 30, (8, 9)),)))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    assert "configs/gpu-24gb.yaml has " in doctor()[0]["catalog"].sentence
+
+
+def test_what_a_model_lacks_is_named(data_dir, tmp_path):
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(
+        "models:\n"
+        "  fast: {repo: shapes, source: builtin, replicas: {num_gpus: 0}}\n"
+        "  small: {repo: shapes, source: builtin, replicas: {num_gpus: 0}, "
+        "loading: {quantization: {method: gguf, file: none.gguf}}}\n"
+    )
+    found, exit_code = doctor("--catalog", str(catalog))
+
+    assert (found["extras"].level, exit_code) == ("problem", 1)
+    assert found["extras"].sentence == "small: the quantized file none.gguf is not there."
+
+
 def test_people_see_a_line_for_each_check(data_dir):
     done = CliRunner().invoke(cli.app, ["doctor"])
 
@@ -198,7 +224,8 @@ def test_a_start_has_a_line_for_the_data_folder_the_database_and_the_token(data_
 
 
 def test_a_start_that_fails_names_the_doctor(data_dir, capsys):
-    assert launch("127.0.0.1", free_port(), data_dir / "no catalog") == 1
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert launch("127.0.0.1", other.getsockname()[1]) == 1
 
     error, pointer = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("Warning: ")]
     assert error.startswith("CyberImage cannot start: ")

@@ -12,7 +12,7 @@ from deployments.catalog.catalog import load_catalog
 from deployments.doctor.checkup import OF_MACHINE, examine_models
 from deployments.doctor.facts.gpus import Gpu, GpuUser
 from deployments.doctor.facts.hub import Access, Hub, Repository
-from deployments.doctor.facts.machine import OPTIONAL_PACKAGES, Machine, Memory, Torch, Volume
+from deployments.doctor.facts.machine import Machine, Memory, Torch, Volume
 from deployments.doctor.facts.ports import Port
 from deployments.doctor.finding import Finding, Level
 from tests.support.machines import BAD, CARD, GOOD
@@ -134,43 +134,6 @@ def test_a_machine_whose_settings_are_wrong_has_no_data_folder() -> None:
 
 
 class TestModels:
-    @pytest.mark.parametrize(
-        ("loading", "sentence", "remedy"),
-        [
-            ("quantization: {method: torchao, kind: int8}", "torchao needs the package torchao", "pip install torchao"),
-            (
-                "quantization: {method: bitsandbytes, kind: nf4}",
-                "bitsandbytes needs the package bitsandbytes",
-                "pip install bitsandbytes",
-            ),
-            ("quantization: {method: gguf, file: a.gguf}", "gguf needs the package gguf", "pip install gguf"),
-            ("attention_backend: xformers", "xformers needs the package xformers", "pip install xformers"),
-            ("attention_backend: flash", "flash needs the package flash-attn", "pip install flash-attn"),
-            ("attention_backend: sage", "sage needs the package sageattention", "pip install sageattention"),
-            ("loras: [{repo: a/b}]", "a LoRA needs the package peft", "pip install peft"),
-        ],
-    )
-    def test_need_packages(self, tmp_path, loading, sentence, remedy):
-        lines = ("models: {m: {repo: a/b, loading: {" + loading + "}}}",)
-        (found,) = of_models(replace(GOOD, packages={}), tmp_path, *lines)
-        everything = dict.fromkeys(OPTIONAL_PACKAGES, "1")
-
-        assert (found.check, found.level, found.remedy) == ("extras", "problem", remedy)
-        assert found.sentence.startswith("m: ")
-        assert sentence in found.sentence
-        assert of_models(replace(GOOD, packages=everything), tmp_path, *lines) == []
-
-    def test_that_are_compiled_need_triton_and_a_c_compiler(self, tmp_path):
-        lines = ("models: {m: {repo: a/b, loading: {compile: true}}}",)
-        triton, compiler = of_models(replace(GOOD, packages={}, c_compiler=""), tmp_path, *lines)
-
-        assert "triton" in triton.sentence
-        assert (compiler.sentence, compiler.remedy) == (
-            "m: compile needs a C compiler.",
-            "apt-get install gcc libc6-dev",
-        )
-        assert of_models(GOOD, tmp_path, *lines) == []
-
     @pytest.mark.parametrize(
         ("why_unusable", "level"), [("The driver is too old.", Level.PROBLEM), ("", Level.WARNING)]
     )

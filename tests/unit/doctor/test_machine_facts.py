@@ -7,7 +7,6 @@ import resource
 import socket
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ import torch
 from deployments import accelerator
 from deployments.doctor.facts.gpus import Gpu, GpuUser, find_nvidia_gpus
 from deployments.doctor.facts.machine import (
-    find_c_compiler,
-    installed_packages,
     look_at_machine,
     look_at_memory,
     look_at_open_files,
@@ -176,21 +173,6 @@ def test_open_files_without_a_limit(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, resource.RLIM_INFINITY))
 
     assert look_at_open_files() == 65536
-
-
-class TestCompiler:
-    @pytest.mark.parametrize(("name", "environ"), [("gcc", {}), ("clang", {}), ("my-cc", {"CC": "my-cc"})])
-    def test_is_on_the_path(self, tmp_path, name, environ):
-        (tmp_path / name).touch(0o755)
-
-        assert find_c_compiler({"PATH": str(tmp_path), **environ}) == str(tmp_path / name)
-
-    def test_may_be_missing(self, tmp_path):
-        assert find_c_compiler({"PATH": str(tmp_path)}) == ""
-
-
-def test_packages_are_those_that_are_installed():
-    assert installed_packages()["peft"] == metadata.version("peft")
 
 
 def test_torch_is_the_installed_one():
