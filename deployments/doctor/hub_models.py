@@ -51,12 +51,16 @@ def check_hub_disk(machine: Machine, hub: Hub) -> Iterator[Finding]:
         return
     parts = ", ".join(f"{each.repo} {gigabytes(each.missing_bytes or 0)}" for each in missing)
     sentence = (
-        f"{gigabytes(needed)} are to be downloaded ({parts}), and {gigabytes(volume.free)} are free at {volume.folder}."
+        f"{gigabytes(needed)} are to be downloaded ({parts}), and {gigabytes(volume.free)} are free at {volume.folder}"
     )
-    if needed > volume.free:
-        yield Finding(check, Level.PROBLEM, sentence, f"free some, or: {_ELSEWHERE}")
+    too_large = [each.repo for each in missing if (each.missing_bytes or 0) > volume.free]
+    remedy = f"free some, or: {_ELSEWHERE}"
+    if too_large:
+        yield Finding(check, Level.PROBLEM, f"{sentence}; too few for {', '.join(too_large)}.", remedy)
+    elif needed > volume.free:
+        yield Finding(check, Level.WARNING, f"{sentence}; too few for all of them.", remedy)
     else:
-        yield Finding(check, Level.OK, sentence)
+        yield Finding(check, Level.OK, f"{sentence}.")
 
 
 def _check_access(repository: Repository) -> Finding:

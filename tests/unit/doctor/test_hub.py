@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,9 +121,19 @@ class TestWhatIsToBeDownloaded:
 
         assert (good.level, bad.level) == ("ok", "problem")
         assert bad.sentence == (
-            "15.0 GB are to be downloaded (a/b 15.0 GB), and 12.0 GB are free at /home/ann/.cache/huggingface/hub."
+            "15.0 GB are to be downloaded (a/b 15.0 GB), and 12.0 GB are free at /home/ann/.cache/huggingface/hub; "
+            "too few for a/b."
         )
         assert "HF_HOME" in bad.remedy
+
+    def test_may_be_more_than_the_disk_holds_at_once(self, tmp_path):
+        (found,) = ask(tmp_path, OPEN).repositories
+        half = replace(found, missing_bytes=7 * GB)
+        hub = Hub("https://huggingface.co", "", (half, replace(half, repo="a/c")))
+        disk = findings(tmp_path, hub, BAD)["disk of the models"]
+
+        assert disk.level == "warning"
+        assert disk.sentence.endswith("too few for all of them.")
 
 
 class TestAccess:
