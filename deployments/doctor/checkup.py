@@ -72,7 +72,7 @@ def examine(arguments: Mapping[str, Any], http_port: int) -> Iterator[Finding]:
         yield from check_database_content(settings)
         yield from check_storage_answers(settings)
         yield check_keys_are_asked_for(settings)
-    yield from check_cluster()
+    yield from check_cluster(machine)
     yield check_token_is_asked_for()
     yield check_token_file()
 

@@ -14,7 +14,7 @@ def check_token_file() -> Finding:
     """Who may read the file of the token, which Ray itself looks for in this order and makes if there is none."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return Finding("Ray's token", Level.OK, "RAY_AUTH_TOKEN has it.")
-    path = token_path()
+    path = _token_path()
     return check_file("Ray's token", path, f"chmod 600 {shlex.quote(str(path))}")
 
 
@@ -30,7 +30,14 @@ def check_token_is_asked_for() -> Finding:
     return Finding(check, Level.PROBLEM, sentence, "unset RAY_AUTH_MODE")
 
 
-def token_path() -> Path:
-    """The file in which Ray looks for the token."""
+def token() -> str:
+    """The cluster's token; empty where there is none that this user may read."""
+    try:
+        return os.environ.get("RAY_AUTH_TOKEN") or _token_path().read_text().strip()
+    except OSError:
+        return ""
+
+
+def _token_path() -> Path:
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     return Path(named).absolute() if named else Path.home() / ".ray" / "auth_token"

@@ -24,12 +24,14 @@ class Port:
         number: Its number.
         holder: Who listens there, such as ``nginx (process 7)``; empty where it is free.
         is_rays: Whether that is a process of Ray's, as where the service runs.
+        is_own: Whether the process is of the user who asks.
         failure: Why it cannot be listened on although nobody does; empty if it can.
     """
 
     number: int
     holder: str = ""
     is_rays: bool = False
+    is_own: bool = False
     failure: str = ""
 
 
@@ -70,7 +72,12 @@ def _held(number: int) -> Port:
         if process_id is None:
             return Port(number, _NOBODY)
         process = psutil.Process(process_id)
-        name, command = process.name(), " ".join(process.cmdline())
+        name, command, user = process.name(), " ".join(process.cmdline()), process.uids().effective
     except psutil.Error:
         return Port(number, _NOBODY)
-    return Port(number, f"{name} (process {process_id})", is_rays=_RAYS.search(f"{name} {command}") is not None)
+    return Port(
+        number,
+        f"{name} (process {process_id})",
+        is_rays=_RAYS.search(f"{name} {command}") is not None,
+        is_own=user == os.geteuid(),
+    )

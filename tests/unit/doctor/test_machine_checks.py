@@ -108,7 +108,12 @@ def test_each_fault_is_named_with_its_way_out(check: str, sentence: str, remedy:
         ({"data": Volume(Path("/srv"), 10**11, 10**11, False)}, "disk of the data", "problem", "cannot be written"),
         ({"ports": (Port(80, failure="Permission denied"),)}, "HTTP port", "problem", "80 cannot be used: Permission"),
         (
-            {"ports": (Port(8000, "ray::ProxyActor (process 5)", is_rays=True), Port(8265, "ray (process 6)", True))},
+            {
+                "ports": (
+                    Port(8000, "ray::ProxyActor (process 5)", is_rays=True),
+                    Port(8265, "ray (process 6)", is_rays=True),
+                )
+            },
             "HTTP port",
             "ok",
             "as where the service runs",

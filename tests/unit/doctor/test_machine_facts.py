@@ -96,7 +96,7 @@ class TestPorts:
             found = look_at_port(listener.getsockname()[1])
 
         assert "(process " in found.holder
-        assert not found.is_rays
+        assert (found.is_rays, found.is_own) == (False, True)
 
     def test_that_a_process_of_ray_has(self):
         program = (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
@@ -14,12 +16,15 @@ import pytest
 
 from deployments.doctor import database, ray_cluster, storage
 from deployments.doctor.database import check_database_content
+from deployments.doctor.facts.machine import Machine
+from deployments.doctor.facts.ports import Port
 from deployments.doctor.finding import Finding
 from deployments.doctor.ray_cluster import check_cluster
 from deployments.doctor.storage import check_storage_answers
 from deployments.settings.service import Settings
 from deployments.settings.storage import StorageSettings
 from tests.support.job_databases import write_job_database
+from tests.support.machines import GOOD
 from tests.support.ports import free_port
 
 
@@ -151,8 +156,8 @@ class TestCluster:
             server.shutdown()
             server.server_close()
 
-    def look(self) -> Finding:
-        (found,) = check_cluster()
+    def look(self, machine: Machine = GOOD) -> Finding:
+        (found,) = check_cluster(machine)
         return found
 
     def test_of_the_installed_version(self, cluster, monkeypatch):
@@ -161,6 +166,18 @@ class TestCluster:
 
         assert self.look().level == "ok"
         assert tokens == ["Bearer secret"]
+
+    @pytest.mark.parametrize(("is_own", "tokens"), [(True, ["Bearer secret"]), (False, [""])])
+    def test_of_another_user_is_not_sent_the_token(self, cluster, monkeypatch, is_own, tokens):
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+        asked = cluster({"ray_version": metadata.version("ray")})
+        number = int(os.environ["RAY_API_SERVER_ADDRESS"].rpartition(":")[2])
+        monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
+        monkeypatch.setattr(ray_cluster, "DASHBOARD", number)
+        held = Port(number, "ray::DashboardHead (process 5)", is_rays=True, is_own=is_own)
+        self.look(replace(GOOD, ports=(Port(8000), held)))
+
+        assert asked == tokens
 
     def test_of_another_version(self, cluster):
         cluster({"ray_version": "2.49.1"})
@@ -172,7 +189,7 @@ class TestCluster:
     def test_that_is_none(self, cluster, answer):
         cluster(answer)
 
-        assert "no cluster answers" in self.look().sentence
+        assert "no cluster tells its version" in self.look().sentence
 
     def test_that_is_not_there(self, monkeypatch):
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://127.0.0.1:{free_port()}")
