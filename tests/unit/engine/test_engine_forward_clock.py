@@ -112,5 +112,5 @@ def test_the_engines_loop_adds_no_sync_and_no_copy_to_the_steps():
     mine = {key for key in [*gpu.syncs, *gpu.copies] if any(f"engine/{part}.py" in key[1] for part in LOOP)}
     assert not mine
     assert not gpu.faults
-    assert engine.statistics.steps > 6
+    assert engine.statistics.steps >= 6
     assert engine.statistics.step_seconds > 0
