@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,9 @@ from deployments.engine.generation import Generation
 from deployments.engine.grouping import Call, read_call
 from deployments.engine.offloading import ModuleTurns, takes_turns
 from deployments.engine.policy import Policy
+from deployments.engine.request import ImageRequest
 from deployments.pipelines.offload import offload_modules
+from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.pretended_gpu import pretend_gpu
@@ -20,6 +23,7 @@ from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 WAIT = 60
 IMAGES, STEPS = 5, 12
+TOLERANCE = 1e-4
 
 
 class Denoiser(torch.nn.Module):
@@ -130,8 +134,14 @@ def test_only_offloaded_modules_take_turns(offloads):
         assert takes_turns(pipeline) == offloads
 
 
+def request(index: int, **changes) -> ImageRequest:
+    words = {"prompt": f"ring {index}", "seed": index, "num_inference_steps": STEPS, "width": 16, "height": 16}
+    return image_request(**words, **changes)
+
+
 def test_images_that_come_one_after_another_bring_the_denoiser_in_no_more_often_than_they_come():
     pipeline = tiny_stable_diffusion()
+    alone = [draw_image(pipeline, request(index)) for index in range(IMAGES)]
     moved = []
     move = pipeline.unet.to
 
@@ -148,18 +158,14 @@ def test_images_that_come_one_after_another_bring_the_denoiser_in_no_more_often_
         engine = Engine(pipeline, max_batch=8)
         generations: list[Generation] = []
 
-        def request(index: int, **changes):
-            words = {"prompt": f"ring {index}", "seed": index, "num_inference_steps": STEPS, "width": 16, "height": 16}
-            return image_request(**words, **changes)
-
         def submit_next(step: int) -> None:
             if step % 2 == 0 and len(generations) < IMAGES - 1:
                 generations.append(engine.submit(request(len(generations) + 1)))
 
         first = engine.submit(request(0, on_step=submit_next))
         first.future.result(WAIT)
-        for generation in generations:
-            generation.future.result(WAIT)
+        pictures = [generation.future.result(WAIT) for generation in [first, *generations]]
         engine.stop(WAIT)
-    assert len(generations) == IMAGES - 1
     assert moved.count("cuda") <= IMAGES
+    assert max(np.abs(mine - theirs).max() for mine, theirs in zip(pictures, alone, strict=True)) <= TOLERANCE
+    assert engine.statistics.widest_batch > 1
