@@ -150,8 +150,8 @@ class Policy:
         name, brings_module = name_of(call), self._turns is not None and not self._turns.is_present(call)
         if self._turns is not None and brings_module:
             self._turns.enter(call)
-        stage, expected = stage_of(call.target), self._costs.expected(name, rows)
-        launch = Launch(name, stage, id(module_of(call.target)), rows, expected, brings_module)
+        expected = self._costs.expected(name, rows)
+        launch = Launch(name, stage_of(call.target), id(module_of(call.target)), rows, expected, brings_module)
         self._asides = [] if launch.stage is Stage.DENOISING else [*self._asides, launch]
         return launch
 
