@@ -188,11 +188,6 @@ def run_together(calls: Sequence[Call], padded_rows: int | None = None) -> list[
     return _part(_run(calls[0], columns), [*rows, padding] if padding else rows)[: len(calls)]
 
 
-def run_rows(call: Call, rows: int) -> Any:
-    """Run a forward of so many rows: the first rows of a call, repeated where it has too few."""
-    return _run(call, [_pad(column[:rows], rows - len(column[:rows])) for column in call.columns])
-
-
 def _run(call: Call, columns: list[Rows]) -> Any:
     return call.target(**call.arguments_with(columns))
 
