@@ -177,8 +177,9 @@ def empty_host_cache() -> None:
     """Give back to the system the pinned main memory that torch's allocator keeps; nothing where there is no GPU."""
     import torch  # noqa: PLC0415
 
-    if torch.accelerator.is_available():
-        torch.accelerator.empty_host_cache()
+    empty = getattr(torch.accelerator, "empty_host_cache", None)  # older versions have none
+    if empty is not None and torch.accelerator.is_available():
+        empty()
 
 
 def limit_memory(share: float) -> None:

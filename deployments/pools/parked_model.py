@@ -82,5 +82,5 @@ class ParkedModel:
 
     def give_up(self, reason: str) -> None:
         """Be unavailable from now on: every job fails with the reason."""
-        self.drop()
         self._loaded.failure = reason
+        self.drop()

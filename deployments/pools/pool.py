@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -17,6 +18,9 @@ from deployments.telemetry.logs import about, about_nobody
 
 if TYPE_CHECKING:  # it imports torch
     from deployments.pools.parked_model import ParkedModel
+
+
+logger = logging.getLogger(__name__)
 
 
 class PoolMemoryError(CyberImageError):
@@ -106,12 +110,19 @@ class ModelPool:
                 self._look()
                 return
             failure = str(error)
-            await asyncio.to_thread(self._models[move.model_id].give_up, failure)
+            await self._give_up(move.model_id, failure)
             self._residency.note_failed(move)
         else:
             self._residency.note_done(move, size)
         self._on_moved(Moved(move.kind, move.model_id, time.monotonic() - began, failure))
         self._look()
+
+    async def _give_up(self, model_id: str, reason: str) -> None:
+        """Have a model be unavailable. After a fault of the device, freeing its memory fails too; the pool goes on."""
+        try:
+            await asyncio.to_thread(self._models[model_id].give_up, reason)
+        except Exception:
+            logger.exception("What model %s has of the device could not be freed", model_id)
 
     def _carry_out(self, move: Move) -> int | None:
         """Returns the weights' bytes, where they were loaded."""

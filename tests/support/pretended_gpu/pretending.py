@@ -121,6 +121,7 @@ def _accelerator(gpu: PretendedGpu) -> dict[str, Any]:
     return {
         "current_accelerator": _always(torch.device("cuda")),
         "current_device_index": _always(0),
+        "empty_host_cache": _always(None),
         "current_device_idx": _always(0),
         "set_device_index": _always(None),
         "get_memory_info": lambda *_: (gpu.free, gpu.total),

@@ -133,6 +133,21 @@ async def test_a_model_that_fails_says_why_and_the_others_work(step: str) -> Non
     assert failed == [(MoveKind(step), "broken", "It is broken.")]
 
 
+async def test_a_model_whose_memory_cannot_be_freed_holds_nobody_up() -> None:
+    class Faulty(FakeModel):
+        def give_up(self, reason: str) -> None:
+            super().give_up(reason)
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    models = {"broken": Faulty(breaks_at="bring_in"), "b": FakeModel()}
+    pool = pool_of(models)
+    async with asyncio.timeout(60):
+        await pool.enter("broken")
+        await pool.enter("b")
+
+    assert models["broken"].reason == "It is broken."
+
+
 async def test_a_model_larger_than_the_memory_is_refused_with_what_would_be_right() -> None:
     model = FakeModel(size=2 * SIZE)
     pool = pool_of({"a": model})

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import torch
 
 from deployments.catalog.catalog import Catalog
 from deployments.catalog.entry import ModelEntry
@@ -19,7 +17,6 @@ from deployments.model.image_model import ImageModel
 from deployments.parameters import GenerationSettings
 from deployments.pipelines.loading import load_pipeline
 from deployments.pipelines.weights import Weights
-from deployments.pools import parked_model
 from deployments.pools import replica as pool_replica
 from deployments.pools.parked_model import ParkedModel
 from deployments.pools.replica import PoolReplica
@@ -29,6 +26,7 @@ from deployments.tracker.model_state import ModelState
 from tests.support.following import news_of
 from tests.support.job_trackers import job_tracker, submit_to
 from tests.support.loading_samples import save_folder
+from tests.support.pretended_gpu import pretend_gpu
 
 pytestmark = pytest.mark.usefixtures("own_logs")
 
@@ -37,9 +35,9 @@ pytestmark = pytest.mark.usefixtures("own_logs")
 async def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[JobTracker]:
     tracker = job_tracker(f"sqlite+aiosqlite:///{tmp_path}/jobs.db")
     monkeypatch.setattr(pool_replica, "open_tracker", lambda _: tracker)
-    # The device has memory of its own, as a GPU has.
-    monkeypatch.setattr(parked_model, "Weights", partial(Weights, copy=torch.clone))
-    yield tracker
+    with pretend_gpu() as gpu:
+        yield tracker
+        assert not gpu.faults
     await tracker.close()
 
 
@@ -56,7 +54,7 @@ def size_of(folder: Path) -> int:
 def catalog_of(folder: Path, **pool: object) -> Catalog:
     entry = {"repo": str(folder), "source": "local", "pool": "shared", "max_batch": 1}
     models = {"red": entry, "blue": entry, "missing": {**entry, "repo": str(folder / "none")}}
-    return Catalog.model_validate({"models": models, "pools": {"shared": {"replicas": {"num_gpus": 0}, **pool}}})
+    return Catalog.model_validate({"models": models, "pools": {"shared": {"replicas": {"num_gpus": 1}, **pool}}})
 
 
 async def replica_of(tmp_path: Path, catalog: Catalog, kind: type[PoolReplica] = PoolReplica) -> PoolReplica:
