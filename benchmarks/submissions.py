@@ -41,7 +41,7 @@ CATALOG = {
                 "max_pixels": 4096,
             },
             # It wants a part that no machine has: jobs are queued, and none is begun.
-            "replicas": {"min": 0, "max": 1, "num_cpus": 1, "num_gpus": 64},
+            "replicas": {"min": 0, "max": 1, "num_cpus": 1024, "num_gpus": 0},
         }
     },
 }

@@ -22,6 +22,8 @@ _OLDEST_BUILD = "pip install torch --index-url https://download.pytorch.org/whl/
 # Capability from which bfloat16 has instructions of its own; before that torch emulates it.
 _FIRST_BFLOAT16 = (8, 0)
 _FIRST_MACOS_WITH_BFLOAT16 = (14, 0)
+# What a process takes of a GPU beside torch's allocator: the driver's context, the kernels' code, libraries' buffers.
+_CONTEXT_BYTES = 512 << 20
 _SMI_SECONDS = 20
 _PCI_NVIDIA, _PCI_AMD, _PCI_INTEL = "0x10de", "0x1002", "0x8086"
 _PCI_DISPLAY = "0x03"
@@ -182,17 +184,32 @@ def empty_host_cache() -> None:
         empty()
 
 
+def share_bytes(share: float) -> int | None:
+    """The memory that a process with a share of its GPU may take, in bytes; None where there is no GPU.
+
+    Args:
+        share: Above 0 and at most 1. Of less than 1, what the driver takes for the process itself goes off.
+    """
+    found = find_accelerator()
+    if found is None:
+        return None
+    return max(0, int(share * found.total_bytes) - (_CONTEXT_BYTES if share < 1 else 0))
+
+
 def limit_memory(share: float) -> None:
     """Have torch allocate no more than a share of the process's GPU; where torch cannot limit it, this does nothing.
 
     Args:
-        share: Of all its memory, above 0 and at most 1.
+        share: As for :func:`share_bytes`.
     """
     import torch  # noqa: PLC0415
 
-    device = torch.accelerator.current_accelerator(check_available=True)
-    if device is not None and device.type in ("cuda", "xpu", "mps"):
-        torch.get_device_module(device).set_per_process_memory_fraction(share)
+    found, most = find_accelerator(), share_bytes(share)
+    if found is None or most is None or share >= 1:
+        return
+    limit = getattr(torch.get_device_module(found.kind), "set_per_process_memory_fraction", None)
+    if limit is not None:
+        limit(most / found.total_bytes)
 
 
 def _find() -> Iterator[Accelerator]:

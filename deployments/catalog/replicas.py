@@ -15,7 +15,7 @@ class Replicas(CatalogPart):
     min: int = Field(default=0, ge=0, description="Fewest copies; 0 frees the GPU of an idle model.")
     max: int = Field(default=1, ge=1, description="Most copies.")
     num_cpus: float = Field(default=1.0, ge=0, description="CPU cores of each copy.")
-    num_gpus: float = Field(default=1.0, ge=0, description="GPUs of each copy; below 1 shares one, 0 is a CPU model.")
+    num_gpus: float = Field(default=1.0, ge=0, description="GPU of each copy: 1, 0 for a CPU model, or a share of one.")
     target_ongoing_requests: float = Field(
         default=8.0, gt=0, description="Jobs at work per copy above which another copy is started."
     )
@@ -35,7 +35,7 @@ class Replicas(CatalogPart):
         problems = []
         if self.min > self.max:
             problems.append(("min", f"{self.min} is more than max, {self.max}"))
-        if self.num_gpus > 1 and self.num_gpus % 1:
-            problems.append(("num_gpus", "above 1 it must be a whole number"))
+        if self.num_gpus > 1:
+            problems.append(("num_gpus", "a copy computes on one GPU at most; for more at once raise max, the copies"))
         self.refuse(problems)
         return self

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 
-from deployments.accelerator import find_accelerator, why_unusable
+from deployments.accelerator import find_accelerator, limit_memory, why_unusable
 from deployments.catalog.entry import ModelEntry
 from deployments.engine.shells import compatible_schedulers
 from deployments.pipelines.exceptions import ModelLoadError
@@ -27,7 +27,10 @@ def load_model(entry: ModelEntry, environ: Mapping[str, str], *, is_parked: bool
     Raises:
         ModelLoadError: If it cannot be loaded, with the reason in one line.
     """
-    pipeline = load_pipeline(entry, device_of(entry), token=entry.token(environ), is_parked=is_parked)
+    device = device_of(entry)
+    if device != "cpu":
+        limit_memory(entry.replicas.num_gpus)
+    pipeline = load_pipeline(entry, device, token=entry.token(environ), is_parked=is_parked)
     _check_tasks(entry, type(pipeline))
     unknown = set(entry.schedulers) - set(compatible_schedulers(pipeline))
     if unknown:

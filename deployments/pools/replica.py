@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from deployments.accelerator import free_bytes
+from deployments.accelerator import free_bytes, share_bytes
 from deployments.background import TaskSet
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.pools import Pool
@@ -174,5 +174,5 @@ def _memory_of(pool: Pool) -> int | None:
     """Most bytes of weights on the device; None for no limit."""
     if pool.memory is not None or pool.replicas.num_gpus == 0:
         return pool.memory
-    free = free_bytes()
-    return None if free is None else max(0, free - pool.reserve)
+    free, share = free_bytes(), share_bytes(pool.replicas.num_gpus)
+    return None if free is None or share is None else max(0, min(free, share) - pool.reserve)

@@ -20,6 +20,7 @@ from deployments.pipelines.tasks import can_do, families
 from tests.support.drawing import draw_image
 from tests.support.image_requests import image_request
 from tests.support.loading_samples import save_controlnet, save_folder, save_lora, save_single_file
+from tests.support.pretended_gpu import pretend_gpu
 from tests.support.tiny_pipelines import tiny_pipeline, tiny_stable_diffusion
 
 TASKS = ("text2image", "image2image", "inpaint")
@@ -125,6 +126,16 @@ class TestDevice:
             ModelLoadError, match=r"loading.device: owner/name is to compute on xpu, and the GPU here is"
         ):
             device_of(self.entry(device="xpu"))
+
+
+def test_a_share_of_a_gpu_caps_its_memory(tmp_path):
+    repo = str(save_folder(tmp_path / "tiny"))
+    entry = ModelEntry.model_validate({"repo": repo, "source": "local", "replicas": {"num_gpus": 0.5}})
+    with pretend_gpu(capacity=8 << 30):
+        load_model(entry, {})
+        torch.empty(3 << 30, dtype=torch.uint8, device="cuda")
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(4 << 30, dtype=torch.uint8, device="cuda")
 
 
 @pytest.mark.parametrize(

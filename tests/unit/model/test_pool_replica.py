@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from deployments.accelerator import share_bytes
 from deployments.catalog.catalog import Catalog
 from deployments.catalog.entry import ModelEntry
 from deployments.jobs.records.jobs import Job, JobPhase, JobRequest, JobState
@@ -98,6 +99,13 @@ async def test_models_take_turns_where_the_memory_is_enough_for_one(tmp_path, tr
     assert sorted(described[model_id]["place"] for model_id in ("red", "blue")) == ["parked", "resident"]
     assert described["red"]["steps"] > 0
     replica.check_health()
+
+
+async def test_a_pool_with_a_share_of_a_gpu_claims_no_more_than_that(tmp_path, tracker, folder):
+    catalog = catalog_of(folder, replicas={"num_gpus": 0.5}, reserve="1GiB")
+    replica = await replica_of(tmp_path, catalog)
+
+    assert replica._residency.memory == share_bytes(0.5) - (1 << 30)
 
 
 async def test_models_stay_together_where_the_memory_is_enough_for_both(tmp_path, tracker, folder):
