@@ -89,4 +89,4 @@ def examine_models(machine: Machine, catalog: Catalog, hub: Hub) -> Iterator[Fin
     yield from check_models_memory(machine, catalog, hub)
     yield from check_hub(hub)
     yield from check_access(hub)
-    yield from check_hub_disk(machine, hub)
+    yield from check_hub_disk(machine.hub_cache, hub)

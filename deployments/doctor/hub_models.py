@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deployments.doctor.facts.hub import Access, Hub, Repository
-from deployments.doctor.facts.machine import Machine
+from deployments.doctor.facts.machine import Volume
 from deployments.doctor.finding import Finding, Level, gigabytes
 from deployments.doctor.hardware import check_volume
 
@@ -37,10 +37,9 @@ def check_access(hub: Hub) -> Iterator[Finding]:
             yield _check_access(repository)
 
 
-def check_hub_disk(machine: Machine, hub: Hub) -> Iterator[Finding]:
+def check_hub_disk(volume: Volume, hub: Hub) -> Iterator[Finding]:
     """Whether what is still to be downloaded fits on the disk of the hub's cache."""
     check = "disk of the models"
-    volume = machine.hub_cache
     missing = [each for each in hub.repositories if each.missing_bytes]
     needed = sum(each.missing_bytes or 0 for each in missing)
     if not volume.is_writable or not needed:

@@ -11,6 +11,7 @@ from diffusers import DiffusionPipeline
 from deployments.accelerator import find_accelerator, limit_memory, why_unusable
 from deployments.catalog.entry import ModelEntry
 from deployments.engine.shells import compatible_schedulers
+from deployments.model.download import check_download
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.loading import load_pipeline, weights_fingerprint
 from deployments.pipelines.tasks import can_do
@@ -28,6 +29,7 @@ def load_model(entry: ModelEntry, environ: Mapping[str, str], *, is_parked: bool
         ModelLoadError: If it cannot be loaded, with the reason in one line.
     """
     device = device_of(entry)
+    check_download(entry, environ)
     if device != "cpu":
         limit_memory(entry.replicas.num_gpus)
     pipeline = load_pipeline(entry, device, token=entry.token(environ), is_parked=is_parked)
