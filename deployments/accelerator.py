@@ -12,6 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+KINDS_WITH_STREAMS = ("cuda", "xpu")
+"""Those that can copy beside the computation, from pinned memory."""
+
 # The first driver that runs a CUDA toolkit of each major version:
 # https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/index.html#cuda-driver
 _FIRST_DRIVERS = {11: 450, 12: 525, 13: 580}

@@ -8,9 +8,8 @@ import torch
 from accelerate.hooks import UserCpuOffloadHook
 from diffusers import DiffusionPipeline
 
+from deployments.accelerator import KINDS_WITH_STREAMS
 from deployments.pipelines.exceptions import ModelLoadError
-
-_WITH_STREAMS = ("cuda", "xpu")  # those whose copies diffusers can run beside the computation
 
 
 def place_pipeline(pipeline: DiffusionPipeline, offload: str, device: str) -> None:
@@ -56,7 +55,7 @@ def offload_groups(pipeline: DiffusionPipeline, device: str) -> None:
         onload_device=torch.device(device),
         offload_device=torch.device("cpu"),
         offload_type="leaf_level",
-        use_stream=torch.device(device).type in _WITH_STREAMS,
+        use_stream=torch.device(device).type in KINDS_WITH_STREAMS,
     )
 
 

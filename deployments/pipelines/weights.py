@@ -9,13 +9,11 @@ import torch
 from diffusers import DiffusionPipeline
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from deployments.accelerator import empty_cache
+from deployments.accelerator import KINDS_WITH_STREAMS, empty_cache
 from deployments.pipelines.pieces import Piece, PieceMaker
 
 # A pinned allocation of torch takes the next power of two.
 _PIECE_BYTES = 1 << 30
-# Those that copy beside the computation, from pinned memory.
-_WITH_STREAMS = ("cuda", "xpu")
 
 
 class Weights:
@@ -40,7 +38,7 @@ class Weights:
         self._are_plain = not any(is_traceable_wrapper_subclass(tensor) for tensors in components for tensor in tensors)
         self._pieces: list[Piece] = []
         if self._are_plain and self._device.type != "cpu":
-            maker = PieceMaker(piece_bytes, is_pinned=self._device.type in _WITH_STREAMS)
+            maker = PieceMaker(piece_bytes, is_pinned=self._device.type in KINDS_WITH_STREAMS)
             recast = _recast_tensors(pipeline)
             for tensors in components:
                 self._pieces += maker.pieces_of([each for each in tensors if id(each) not in recast], joined=True)
@@ -79,7 +77,7 @@ class Weights:
 @contextmanager
 def _beside_the_computation(device: torch.device) -> Iterator[None]:
     """Within this, copies run beside what other models compute on the device; at its end they are done."""
-    if device.type not in _WITH_STREAMS:
+    if device.type not in KINDS_WITH_STREAMS:
         yield
         return
     stream = torch.Stream(device)
