@@ -41,6 +41,9 @@ gpu-check: $(VENV)/.ready-to-test ## check and measure the GPU of this machine i
 chaos: $(VENV)/.ready-to-test ## kill everything under a load of 200 jobs, and report (a quarter of an hour)
 	@CHAOS_JOBS=200 $(BIN)/pytest tests/cluster/test_killed_processes.py tests/chaos -s $(ARGS)
 
+conformance: $(VENV)/.ready-to-test ## hold every pipeline class of diffusers against its stock run, on the CPU and a pretended GPU
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.conformance --write docs/conformance.md $(ARGS)
+
 lint: $(VENV)/.ready-to-test ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/oxlint && $(BIN)/hadolint k8s/Dockerfile \
 	    && $(BIN)/lint-imports --no-cache --no-logo
@@ -68,4 +71,4 @@ $(VENV)/.ready-to-run: pyproject.toml constraints.txt scripts/setup
 $(VENV)/.ready-to-test: pyproject.toml constraints.txt scripts/setup
 	@scripts/setup "$(PYTHON)" "$(VENV)" test
 
-.PHONY: help run test test-unit gpu-check chaos fuzz audit lint format setup model screenshots adherence clean
+.PHONY: help run test test-unit gpu-check chaos fuzz audit conformance lint format setup model screenshots adherence clean

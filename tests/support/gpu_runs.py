@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -15,6 +17,7 @@ from diffusers import DiffusionPipeline
 
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading
+from deployments.engine import generation
 from deployments.engine.engine import Engine
 from deployments.engine.forward_clock import Launch
 from deployments.engine.generation import Generation, Picture
@@ -72,46 +75,54 @@ def run_on_cpu(name: str, **loading: Any) -> Run:
 
 
 def assert_same(mine: Run, expected: Run) -> None:
-    """The same pictures, or the same refusals, in forwards of the same number and widths, and no fault."""
+    """The same pictures in forwards of the same number and widths, and no fault."""
+    assert_same_pictures(mine, expected)
+    assert mine.forwards == expected.forwards
+
+
+def assert_same_pictures(mine: Run, expected: Run) -> None:
+    """The same pictures, or the same refusals, and no fault."""
     assert not mine.faults
-    assert len(mine.pictures) == len(expected.pictures)
     for one, other in zip(mine.pictures, expected.pictures, strict=True):
         if isinstance(one, Exception) or isinstance(other, Exception):
             assert repr(one) == repr(other)
         else:
             assert np.abs(one - other).max() <= TOLERANCE
-    assert mine.forwards == expected.forwards
 
 
 @contextmanager
-def forwards_of_a_second() -> Iterator[None]:
-    """Have every forward take one second as far as the engine's policy knows: what is grouped must not be chance."""
-    note = Policy.note
+def without_chance() -> Iterator[None]:
+    """Have forwards take a second each, and images come a microsecond apart, as far as the engine's policy knows.
 
-    def note_a_second(policy: Policy, launch: Launch, _: float) -> None:
+    What is grouped must not depend on how busy the machine is.
+    """
+    note, arrivals = Policy.note, itertools.count()
+
+    def note_a_second(policy: Policy, launch: Launch, seconds: float) -> None:
         note(policy, launch, 1.0)
 
-    with patch.object(Policy, "note", note_a_second):
+    clock = SimpleNamespace(monotonic=lambda: next(arrivals) * 1e-6)
+    with patch.object(Policy, "note", note_a_second), patch.object(generation, "time", clock):
         yield
 
 
 def draw_staggered(engine: Engine, requests: Sequence[ImageRequest]) -> list[Picture | Exception]:
     """The first request's picture, and those of others that come two by two at its steps."""
     first, *others = requests
-    generations: list[Generation] = []
+    companions: list[Generation] = []
 
     def submit_next(step: int) -> None:
-        generations.extend(engine.submit(request) for request in others[2 * step - 2 : 2 * step])
+        companions.extend(engine.submit(request) for request in others[2 * step - 2 : 2 * step])
 
     host = engine.submit(replace(first, on_step=submit_next))
     host.future.exception(WAIT)
-    return [_result(generation) for generation in [host, *generations]]
+    return [_result(image) for image in [host, *companions]]
 
 
 def _run(family: Family, device: str, loading: Loading, *, is_pooled: bool = False) -> Run:
     pipeline = family.build()
     requests = requests_of_all_kinds(family, pipeline)
-    with forwards_of_a_second(), counted_forwards(pipeline) as forwards:
+    with without_chance(), counted_forwards(pipeline) as forwards:
         tune_pipeline(pipeline, ModelEntry(repo="tiny/tiny", loading=loading), device, is_parked=is_pooled)
         if is_pooled:
             weights = Weights(pipeline, device)
@@ -136,8 +147,8 @@ def _engine(pipeline: DiffusionPipeline) -> Engine:
         return Engine(pipeline, costs=FixedCosts(), **options)
 
 
-def _result(generation: Generation) -> Picture | Exception:
-    error = generation.future.exception(WAIT)
+def _result(image: Generation) -> Picture | Exception:
+    error = image.future.exception(WAIT)
     if isinstance(error, Exception):
         return error
-    return generation.future.result(WAIT)
+    return image.future.result(WAIT)

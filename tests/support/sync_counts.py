@@ -17,7 +17,7 @@ from deployments.engine.generation import Generation
 from deployments.engine.request import ImageRequest
 from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
-from tests.support.gpu_runs import MAX_BATCH, WAIT, forwards_of_a_second
+from tests.support.gpu_runs import MAX_BATCH, WAIT, without_chance
 from tests.support.image_requests import image_request
 from tests.support.pretended_gpu import PretendedGpu, pretend_gpu
 from tests.support.tiny_pipelines.families import FAMILIES, Family
@@ -55,7 +55,7 @@ def count_syncs(name: str) -> dict[str, Counts]:
     Args:
         name: Of the family.
     """
-    with pretend_gpu() as gpu, forwards_of_a_second():
+    with pretend_gpu() as gpu, without_chance():
         pipeline = FAMILIES[name].build().to("cuda")
         counts = {"stock": _counts(gpu, lambda requests: _draw_stock(pipeline, requests), FAMILIES[name], 1)}
         engine = Engine(pipeline, max_batch=MAX_BATCH, costs=FixedCosts())
@@ -70,7 +70,7 @@ def count_syncs(name: str) -> dict[str, Counts]:
 
 def places_of_syncs(name: str) -> Counter[tuple[str, str]]:
     """Where the engine waits or copies while it makes one watched image of a family, by kind and place."""
-    with pretend_gpu() as gpu, forwards_of_a_second():
+    with pretend_gpu() as gpu, without_chance():
         engine = Engine(FAMILIES[name].build().to("cuda"), max_batch=MAX_BATCH, costs=FixedCosts())
         draw = _Drawing(gpu, engine, is_watched=True)
         draw(_requests(FAMILIES[name], 1, FEW))
