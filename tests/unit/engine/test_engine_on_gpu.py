@@ -6,13 +6,9 @@ from tests.support.gpu_runs import ALL_FAMILIES, assert_same, assert_same_pictur
 from tests.support.tiny_pipelines.families import FAMILIES
 
 TILED = ("stable-diffusion", "flux", "sana", "qwen-image", "z-image")
-WITHOUT_PREVIEWS = ("qwen-image",)
 
 shares_layers = pytest.mark.xfail(
     strict=True, raises=ValueError, reason="its ControlNet shares layers with its transformer, which get hooks twice"
-)
-previews_mix = pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="previews are fitted with an autoencoder that is not on the device"
 )
 
 
@@ -29,9 +25,7 @@ def test_with_layers_that_are_fetched_by_a_stream(name):
     assert_same(run_on_gpu(name, offload="group"), run_on_cpu(name))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in WITHOUT_PREVIEWS else previews_mix) for name in FAMILIES]
-)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_with_modules_that_are_fetched_when_they_are_called(name):
     # Whoever can use the module that is there goes first, so the order is another one.
     assert_same_pictures(run_on_gpu(name, offload="model"), run_on_cpu(name))
