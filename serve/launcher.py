@@ -68,10 +68,11 @@ def launch(host: str, port: int, catalog: Path | None = None, data_dir: Path | N
             _check_port(host, port)
             _run(settings, models, host, port)
     except (LaunchError, SettingsError, CatalogError) as error:
-        for line in str(error).splitlines():
-            _console.print(f"[red]CyberImage cannot start:[/] {line}", soft_wrap=True)
+        *lines, last = str(error).splitlines()
         if not isinstance(error, CatalogError):  # that one has its file and line
-            _console.print(POINTER, soft_wrap=True)
+            last = f"{last.removesuffix('.')}. {POINTER}"
+        for line in (*lines, last):
+            _console.print(f"[red]CyberImage cannot start:[/] {line}", soft_wrap=True)
         return _FAILED
     return 0
 
@@ -93,8 +94,7 @@ def _chosen_for_gpu() -> CatalogChoice:
     """The catalog for this machine; none where the operator names one, or the models themselves."""
     if is_named(os.environ):
         return CatalogChoice(None)
-    with _Steps() as steps:
-        steps.begin("Looking for a GPU")
+    with _console.status("Looking for a GPU ..."):  # shown in a terminal only: a start that is refused prints one line
         return choose_catalog(look_for_gpus())
 
 
@@ -133,7 +133,8 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _run(settings: Settings, models: Catalog, host: str, port: int) -> None:
-    interrupted = _interruption()
+    interrupted = threading.Event()
+    _end_by_signals(interrupted)
     prepare_environment()
     _keep_to_this_machine()
     with _Steps() as steps:
@@ -144,6 +145,7 @@ def _run(settings: Settings, models: Catalog, host: str, port: int) -> None:
         try:
             steps.begin("Starting Ray")
             dashboard = _start_ray(ray)
+            _end_by_signals(interrupted)  # Ray has put a handler in their place that aborts at SIGTERM
             loaded = [model_id for model_id, entry in models.models.items() if entry.replicas.min]
             steps.begin(f"Starting the service{' and loading ' if loaded else ''}{', '.join(loaded)}")
             serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
@@ -219,11 +221,9 @@ class _Steps:
         self._status.stop()
 
 
-def _interruption() -> threading.Event:
-    interrupted = threading.Event()
+def _end_by_signals(interrupted: threading.Event) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
-    return interrupted
 
 
 def prepare_environment() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_start_generate_stop_and_start_again(tmp_path, monkeypatch):
     with serving(data_dir, port) as again:
         again.wait_for_announcement()
         assert len(again.service.wait_until(interrupted, "completed")["images"]) == 4
-        assert again.interrupt() == 0
+        assert again.interrupt(signal.SIGTERM) == 0  # as systemd and Docker stop it
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,9 @@ class ServiceProcess:
                 return printed
         raise AssertionError(f"it never announced itself: {printed}")
 
-    def interrupt(self) -> int:
-        """Press Ctrl-C and return the exit status."""
-        self.process.send_signal(signal.SIGINT)
+    def interrupt(self, number: int = signal.SIGINT) -> int:
+        """Press Ctrl-C, or send another signal, and return the exit status."""
+        self.process.send_signal(number)
         self.process.communicate(timeout=WAIT_SECONDS)
         return self.process.returncode
 
