@@ -128,6 +128,8 @@ class ModelEntry(WeightsPart):
             problems.append(("loading.config", "only for a single .safetensors file; a folder has its own configs"))
         if self.is_single_file and self.loading.quantization and self.loading.quantization.method != "gguf":
             problems.append(("loading.quantization", "a single file cannot be quantized; take a folder or a hub id"))
+        if self.is_single_file and any(each.method != "gguf" for each in self.loading.may_quantize):
+            problems.append(("loading.may_quantize", "a single file cannot be quantized; take a folder or a hub id"))
         if self.request_loras and self.loading.compile:
             problems.append(("request_loras", "does not go with loading.compile: each choice would be compiled anew"))
         if self.max_clip_skip is not None or self.source == "huggingface":

@@ -29,6 +29,10 @@ def absolute_path(path: str, folder: Path) -> str:
     return str(folder / Path(path).expanduser())
 
 
+Offload = Literal["none", "encoders", "model", "group"]
+"""What of a model waits in main memory."""
+
+
 class WeightsPart(CatalogPart):
     """A part of the catalog that names weights, on the hub or on this machine."""
 
@@ -104,6 +108,20 @@ class Quantization(CatalogPart):
         default=None, description="For gguf: the .gguf file of the denoiser, relative to the catalog file."
     )
 
+    @property
+    def words(self) -> str:
+        """For people, such as ``int8 (torchao)``."""
+        return f"{self.kind or Path(self.file or '').name} ({self.method})"
+
+    @property
+    def packs_encoders(self) -> bool:
+        """Whether text encoders are of bitsandbytes, whose weights cannot be moved layer by layer."""
+        return self.method == "bitsandbytes" and any(name.startswith("text_encoder") for name in self.components)
+
+    def with_absolute_path(self, folder: Path) -> Self:
+        """The same with its file looked up in a folder."""
+        return self if self.file is None else self.model_copy(update={"file": absolute_path(self.file, folder)})
+
     @model_validator(mode="after")
     def _fields_go_together(self) -> Self:
         kinds = _KINDS[self.method]
@@ -139,8 +157,15 @@ class Loading(CatalogPart):
     attention_backend: Literal["auto", "native", "xformers", "flash", "flash_varlen", "flex", "sage", "sage_varlen"] = (
         Field(default="auto", description="Attention kernels; auto is native, torch's own, which every model can use.")
     )
-    offload: Literal["none", "model", "group"] = Field(
-        default="none", description="What waits in main memory: none, model (whole modules) or group (their layers)."
+    memory: Literal["auto", "manual"] = Field(
+        default="auto",
+        description="auto: offload, vae_slicing, vae_tiling and a quantization are chosen where they are left out, so "
+        "that the model fits the GPU; manual: they are off.",
+    )
+    offload: Offload = Field(
+        default="none",
+        description="What waits in main memory: none, encoders (those of text, by layers), model (whole modules) or "
+        "group (their layers).",
     )
     layerwise_casting: Literal["none", "float8_e4m3fn", "float8_e5m2"] = Field(
         default="none", description="Number format in which the denoiser's layers are kept between their uses."
@@ -149,6 +174,9 @@ class Loading(CatalogPart):
     vae_tiling: bool = Field(default=False, description="Decode large images in overlapping tiles.")
     compile: bool = Field(default=False, description="Compile the blocks that the denoiser repeats.")
     quantization: Quantization | None = Field(default=None, description="Quantized weights; see below.")
+    may_quantize: tuple[Quantization, ...] = Field(
+        default=(), strict=False, description="Quantizations that memory: auto may choose, the most wanted first."
+    )
     loras: tuple[Lora, ...] = Field(default=(), strict=False, description="LoRAs, all at work at once; see below.")
     scheduler: SchedulerChoice | None = Field(default=None, description="Another sampler than the model's own.")
     safety_checker: bool = Field(default=True, description="Keep the model's own safety checker, where it has one.")
@@ -164,6 +192,12 @@ class Loading(CatalogPart):
             problems.append(("quantization", "bitsandbytes needs a GPU; torchao and gguf work on a CPU too"))
         if self.quantization and self.quantization.method == "bitsandbytes" and self.offload == "group":
             problems.append(("offload", "group does not go with bitsandbytes; take model, or torchao"))
+        if self.quantization and self.offload == "encoders" and self.quantization.packs_encoders:
+            problems.append(("offload", "encoders does not go with text encoders that bitsandbytes quantizes"))
+        if self.may_quantize and self.memory == "manual":
+            problems.append(("may_quantize", "nothing is chosen where memory is manual; give quantization"))
+        if self.may_quantize and self.quantization:
+            problems.append(("may_quantize", "quantization is given already; leave one of them out"))
         if self.compile and self.offload == "group":
             problems.append(("compile", "does not go with offload: group, which moves what is compiled"))
         self.refuse(problems)
@@ -191,9 +225,9 @@ class Loading(CatalogPart):
             folder: What relative paths are relative to.
         """
         changes: dict[str, Any] = {"loras": tuple(lora.with_absolute_path(folder) for lora in self.loras)}
-        if self.quantization and self.quantization.file:
-            file = absolute_path(self.quantization.file, folder)
-            changes["quantization"] = self.quantization.model_copy(update={"file": file})
+        if self.quantization:
+            changes["quantization"] = self.quantization.with_absolute_path(folder)
+        changes["may_quantize"] = tuple(each.with_absolute_path(folder) for each in self.may_quantize)
         if self.config and not HUB_ID.fullmatch(self.config):
             changes["config"] = absolute_path(self.config, folder)
         return self.model_copy(update=changes)

@@ -62,9 +62,11 @@ def _moving_problems(loading: Loading) -> list[Problem]:
     problems = []
     if loading.offload != "none":
         problems.append(("loading.offload", "does not go with a pool, which itself moves models to the GPU and away"))
-    quantization = loading.quantization
-    if quantization and quantization.method == "bitsandbytes":
-        problems.append(
-            ("loading.quantization", "bitsandbytes loads past the pool, straight to the GPU; take torchao or gguf")
-        )
+    quantizations = [("loading.quantization", loading.quantization)] if loading.quantization else []
+    quantizations += [("loading.may_quantize", each) for each in loading.may_quantize]
+    problems += [
+        (field, "bitsandbytes loads past the pool, straight to the GPU; take torchao or gguf")
+        for field, quantization in quantizations
+        if quantization.method == "bitsandbytes"
+    ]
     return problems

@@ -49,7 +49,8 @@ from deployments.pipelines.loading import execution_device
 
 logger = logging.getLogger(__name__)
 
-_CACHED_ENCODINGS_BYTES = 256 << 20
+CACHED_ENCODINGS_BYTES = 256 << 20
+"""Most bytes of encoded prompts that an engine keeps."""
 
 
 class Engine:
@@ -105,7 +106,7 @@ class Engine:
             most_images=most_images,
             most_decoded=most_decoded,
         )
-        encodings = EncodingCache(_CACHED_ENCODINGS_BYTES)
+        encodings = EncodingCache(CACHED_ENCODINGS_BYTES)
         self._loras = LoraSets(pipeline.components)
         self._forwards = Forwards(self._policy, groups, encodings, self._loras, self.statistics, self._device)
         self._arrivals: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()

@@ -18,7 +18,9 @@ from deployments.engine.costs import ForwardCosts
 from deployments.engine.device_faults import is_device_fault
 from deployments.engine.device_notes import DeviceNotes
 from deployments.engine.engine import Engine
+from deployments.memory_plan.choice import MemoryFit
 from deployments.model.loading import load_model
+from deployments.model.memory import settle_memory
 from deployments.model.metadata import ModelFacts
 from deployments.pipelines.attention import check_attention
 from deployments.pipelines.exceptions import EngineError, ModelLoadError, one_line
@@ -44,6 +46,7 @@ class LoadedModel:
         entry: As given.
         engine: Makes the images; None while there is none.
         facts: For the images' metadata; None until the pipeline was read.
+        fit: How its memory was planned; None where it was not.
         failure: Why the model could not be loaded; empty if it was, or was not tried.
     """
 
@@ -52,6 +55,7 @@ class LoadedModel:
         self.entry = entry
         self.engine: Engine | None = None
         self.facts: ModelFacts | None = None
+        self.fit: MemoryFit | None = None
         self.failure = ""
         self._notes_file = notes_file
         self._fault = ""
@@ -82,8 +86,10 @@ class LoadedModel:
             ModelLoadError: It cannot be read.
         """
         _leave_a_core_free(self.entry.replicas.num_cpus)
-        pipeline = load_model(self.entry, os.environ, is_parked=is_parked)
-        self.facts = ModelFacts.of(self.entry, pipeline)
+        settled = settle_memory(self.entry, os.environ)
+        self.fit = settled.fit
+        pipeline = load_model(settled.entry, os.environ, is_parked=is_parked)
+        self.facts = ModelFacts.of(settled.entry, pipeline)
         return pipeline
 
     def start_engine(self, pipeline: DiffusionPipeline) -> None:
@@ -158,6 +164,7 @@ class LoadedModel:
             "rows_computed_per_row_asked": statistics.rows_computed_per_row_asked,
             "cached_encodings": statistics.cached_encodings,
             "images": statistics.images,
+            "memory": None if self.fit is None else self.fit.reason,
             "pid": os.getpid(),
         }
 

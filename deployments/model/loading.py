@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from diffusers import DiffusionPipeline
 
 from deployments.accelerator import find_accelerator, limit_memory, why_unusable
 from deployments.catalog.entry import ModelEntry
+from deployments.catalog.loading import Loading
 from deployments.engine.shells import compatible_schedulers
 from deployments.model.download import check_download
 from deployments.pipelines.exceptions import ModelLoadError
 from deployments.pipelines.loading import load_pipeline, weights_fingerprint
 from deployments.pipelines.tasks import can_do
+
+# Where weights wait changes no picture.
+_WITHOUT_EFFECT = {"memory", "may_quantize", "offload"}
 
 
 def load_model(entry: ModelEntry, environ: Mapping[str, str], *, is_parked: bool = False) -> DiffusionPipeline:
@@ -72,7 +77,8 @@ def weights_of(entry: ModelEntry) -> str:
     Where the entry changes what is computed with them, by a LoRA or quantization, say, a digest of that follows.
     """
     name = _weights_name(entry.source, entry.location(), entry.revision)
-    changes = entry.model_dump_json(include={"loading", "prompt_encoding", "dtype"}, exclude_defaults=True)
+    what_changes: Any = {"loading": set(Loading.model_fields) - _WITHOUT_EFFECT, "prompt_encoding": True, "dtype": True}
+    changes = entry.model_dump_json(include=what_changes, exclude_defaults=True)
     return name if changes == "{}" else f"{name}+{hashlib.sha256(changes.encode()).hexdigest()[:8]}"
 
 

@@ -30,7 +30,20 @@ def add_controlnet(
     Raises:
         ModelLoadError: If the ControlNet cannot be read, or is not for this family of models.
     """
-    controlnet = _read(chosen, dtype, token)
+    return join_controlnet(pipeline, _read(chosen, dtype, token), chosen)
+
+
+def join_controlnet(pipeline: DiffusionPipeline, controlnet: Any, chosen: ControlNet) -> DiffusionPipeline:
+    """The pipeline of a model's family that takes a control image, around the same modules and a ControlNet.
+
+    Args:
+        pipeline: As it was read.
+        controlnet: The module.
+        chosen: What the catalog says of it.
+
+    Raises:
+        ModelLoadError: If it is not for this family of models.
+    """
     wanted = _pipeline_class(type(pipeline))
     expected = () if wanted is None else wanted._get_signature_types()["controlnet"]
     if wanted is None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from accelerate.hooks import UserCpuOffloadHook
 from diffusers import DiffusionPipeline
+from diffusers.hooks import apply_group_offloading
+from transformers import PreTrainedModel
 
 from deployments.accelerator import KINDS_WITH_STREAMS
 from deployments.pipelines.exceptions import ModelLoadError
@@ -17,8 +20,8 @@ def place_pipeline(pipeline: DiffusionPipeline, offload: str, device: str) -> No
 
     Args:
         pipeline: On the CPU.
-        offload: ``none`` puts all of it on the device; ``model`` brings whole modules there when they are called, and
-            ``group`` their layers.
+        offload: ``none`` puts all of it on the device; ``model`` brings whole modules there when they are called,
+            ``group`` their layers, and ``encoders`` only the layers of text encoders.
         device: Where it computes.
 
     Raises:
@@ -29,7 +32,9 @@ def place_pipeline(pipeline: DiffusionPipeline, offload: str, device: str) -> No
         return
     if torch.device(device).type == "cpu":
         raise ModelLoadError(f"offload: {offload} needs a GPU, and this model computes on the CPU.")
-    if offload == "model":
+    if offload == "encoders":
+        offload_encoders(pipeline, device)
+    elif offload == "model":
         offload_modules(pipeline, device)
     else:
         offload_groups(pipeline, device)
@@ -51,12 +56,44 @@ def offload_modules(pipeline: DiffusionPipeline, device: str) -> None:
 
 def offload_groups(pipeline: DiffusionPipeline, device: str) -> None:
     """Keep single layers on the device; on a GPU the next ones are fetched meanwhile."""
-    pipeline.enable_group_offload(
-        onload_device=torch.device(device),
-        offload_device=torch.device("cpu"),
-        offload_type="leaf_level",
-        use_stream=torch.device(device).type in KINDS_WITH_STREAMS,
-    )
+    pipeline.enable_group_offload(**_by_layers(device))
+
+
+def offload_encoders(pipeline: DiffusionPipeline, device: str) -> None:
+    """Keep single layers of the text encoders on the device, and all else there for good.
+
+    A prompt is encoded once for all steps of its image, so what takes nearly all of the time takes no more of it.
+
+    Raises:
+        ModelLoadError: If the pipeline has no text encoder.
+    """
+    modules = {name: each for name, each in pipeline.components.items() if isinstance(each, torch.nn.Module)}
+    if not any(is_text_encoder(name, module) for name, module in modules.items()):
+        raise ModelLoadError(f"offload: encoders needs a text encoder, and a {type(pipeline).__name__} has none.")
+    for name, module in modules.items():
+        if is_text_encoder(name, module):
+            apply_group_offloading(module, **_by_layers(device))
+        else:
+            module.to(device)
+
+
+def is_text_encoder(name: str, component: Any) -> bool:
+    """Whether a component encodes prompts.
+
+    Args:
+        name: In the pipeline.
+        component: Of any kind.
+    """
+    return name.startswith("text_encoder") and isinstance(component, PreTrainedModel)
+
+
+def _by_layers(device: str) -> dict[str, Any]:
+    return {
+        "onload_device": torch.device(device),
+        "offload_device": torch.device("cpu"),
+        "offload_type": "leaf_level",
+        "use_stream": torch.device(device).type in KINDS_WITH_STREAMS,
+    }
 
 
 class _OtherModules(UserCpuOffloadHook):  # type: ignore[misc]

@@ -17,7 +17,8 @@ from deployments.pipelines.long_prompts import encode_long_prompts
 from deployments.pipelines.lora import add_loras
 from deployments.pipelines.offload import place_pipeline
 
-_STORAGE_DTYPES = {"float8_e4m3fn": torch.float8_e4m3fn, "float8_e5m2": torch.float8_e5m2}
+STORAGE_DTYPES = {"float8_e4m3fn": torch.float8_e4m3fn, "float8_e5m2": torch.float8_e5m2}
+"""The number formats of ``loading.layerwise_casting``."""
 
 
 def tune_pipeline(
@@ -45,7 +46,7 @@ def tune_pipeline(
         choose_scheduler(pipeline, loading.scheduler)
     add_loras(pipeline, loading.loras, token, entry.request_loras)
     if loading.layerwise_casting != "none":
-        cast_layerwise(pipeline, _STORAGE_DTYPES[loading.layerwise_casting])
+        cast_layerwise(pipeline, STORAGE_DTYPES[loading.layerwise_casting])
     if loading.vae_slicing:
         _vae_method(pipeline, "enable_slicing")()
     if loading.vae_tiling:

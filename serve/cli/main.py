@@ -13,6 +13,7 @@ from serve.cli.doctor import doctor
 from serve.cli.generate import generate, replay
 from serve.cli.inspection import inspect
 from serve.cli.models import models
+from serve.cli.plan import plan
 
 app = typer.Typer(
     name="cyberimage",
@@ -29,7 +30,7 @@ app.add_typer(storage.app, name="storage")
 app.command()(queue.audit)
 app.command()(upkeep.backup)
 app.command()(upkeep.restore)
-for command in (doctor, inspect, generate, replay, models, jobs.status, jobs.watch, jobs.cancel):
+for command in (doctor, inspect, generate, replay, models, plan, jobs.status, jobs.watch, jobs.cancel):
     app.command()(command)
 
 

@@ -110,7 +110,7 @@ INT8 = {"method": "torchao", "kind": "int8"}
     [
         ({"loading": {"offload": "model"}, "replicas": CPU}, "loading.offload", "needs a GPU"),
         ({"loading": {"offload": "group", "device": "cpu"}}, "loading.offload", "device is cpu"),
-        ({"loading": {"offload": ["model", "group"]}}, "loading.offload", "'none', 'model' or 'group'"),
+        ({"loading": {"offload": ["model", "group"]}}, "loading.offload", "'none', 'encoders', 'model' or 'group'"),
         ({"loading": {"device": "cuda"}, "replicas": CPU}, "loading.device", "num_gpus above 0"),
         ({"loading": {"quantization": BNB}, "replicas": CPU}, "loading.quantization", "needs a GPU"),
         ({"loading": {"quantization": BNB, "device": "cpu"}}, "loading.quantization", "needs a GPU"),
