@@ -127,7 +127,7 @@ def alternatives(entry: ModelEntry, plan: MemoryPlan) -> Iterator[Choice]:
         savings = [False, True] if any(need.tile is not None for need in plan.needs) else [False]
     rungs: list[tuple[Offload, bool]] = [(loading.offload, saves) for saves in savings]
     if "offload" not in given and entry.pool is None:
-        rungs += [(offload, savings[-1]) for offload in _OFFLOADS]
+        rungs += [(offload, saves) for offload in _OFFLOADS for saves in savings]
     for quantization in (loading.quantization, *loading.may_quantize):
         for offload, saves in rungs:
             choice = Choice(offload=offload, saves_decoding=saves, quantization=quantization)
@@ -193,15 +193,14 @@ def _refusal(entry: ModelEntry, plan: MemoryPlan, choices: list[Choice], room: R
         ways.append("allow a quantization (loading.may_quantize)")
     if _most_needed(entry, plan, least) <= room.gpu:
         waiting = in_words(plan.main_memory(least))
-        ways.append(
-            f"give it main memory for the {waiting} of weights that wait there ({in_words(room.main)} is there)"
-        )
+        ways.append(f"give it main memory: {waiting} of weights wait there, and it has {in_words(room.main or 0)}")
     else:
         ways.append("lower size.default_width and size.default_height")
     ways.append("take a smaller model or a larger GPU")
+    way_out = ", or ".join(ways)
     return (
         f"{entry.public_name} does not fit the GPU: {_need(entry, plan, least)} even with {least.words}, and "
-        f"{in_words(room.gpu)} is free for it. {', or '.join(ways).capitalize()}."
+        f"{in_words(room.gpu)} is free for it. {way_out[0].upper()}{way_out[1:]}."
     )
 
 

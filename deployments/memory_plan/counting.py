@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
@@ -59,7 +60,13 @@ def plan_entry(entry: ModelEntry, accelerator: Accelerator, environ: Mapping[str
     return plan_model(entry, configs, choose_dtype(entry.dtype, accelerator), controlnet)
 
 
-def plan_model(entry: ModelEntry, configs: Path, dtype: torch.dtype, controlnet: Path | None = None) -> MemoryPlan:
+def plan_model(
+    entry: ModelEntry,
+    configs: Path,
+    dtype: torch.dtype,
+    controlnet: Path | None = None,
+    inputs: Mapping[str, Any] | None = None,
+) -> MemoryPlan:
     """Count what a model needs; nothing is downloaded, and no weight is made.
 
     The pipeline makes one image at three sizes, and two at one of them, so that a size and a number of images in
@@ -70,6 +77,7 @@ def plan_model(entry: ModelEntry, configs: Path, dtype: torch.dtype, controlnet:
         configs: The folder with its config files, as :mod:`deployments.memory_plan.config_files` finds it.
         dtype: In which it computes.
         controlnet: The folder with the config of its ControlNet.
+        inputs: Further arguments of its pipeline's call.
 
     Raises:
         UncountableError: A config is missing, or the pipeline needs values to run.
@@ -77,7 +85,7 @@ def plan_model(entry: ModelEntry, configs: Path, dtype: torch.dtype, controlnet:
     try:
         blueprint = _blueprint(entry, configs, dtype, controlnet)
         variants = _variants(entry, blueprint)
-        counted = _count(entry, blueprint.pipeline)
+        counted = _count(entry, blueprint.pipeline, inputs or {})
     except UncountableError:
         raise
     except Exception as error:
@@ -127,15 +135,19 @@ def _size_of_files(weights: WeightsPart) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _count(entry: ModelEntry, pipeline: DiffusionPipeline) -> dict[tuple[int, int], list[CountedCall]]:
+def _count(
+    entry: ModelEntry, pipeline: DiffusionPipeline, inputs: Mapping[str, Any]
+) -> dict[tuple[int, int], list[CountedCall]]:
     """Rehearse; gives the calls by pixels and number of images."""
     rehearsal = Rehearsal(pipeline)
     counted = {}
     sizes = list(_sizes(entry))
+    largest = max(sizes, key=lambda size: size[0] * size[1])
     for width, height in sizes:
-        for images in (1, 2) if (width, height) == sizes[0] else (1,):
-            request, is_largest = _request(entry, width, height), (width, height) == sizes[-1]
-            counted[width * height, images] = rehearsal.count(request, images, counts_saving=is_largest)
+        request = _request(entry, width, height, inputs)
+        counted[width * height, 1] = rehearsal.count(request, 1, counts_saving=(width, height) == largest)
+    width, height = sizes[0]
+    counted[width * height, 2] = rehearsal.count(_request(entry, width, height, inputs), 2)
     return counted
 
 
@@ -151,7 +163,7 @@ def _sizes(entry: ModelEntry) -> Iterator[tuple[int, int]]:
     yield from chosen
 
 
-def _request(entry: ModelEntry, width: int, height: int) -> ImageRequest:
+def _request(entry: ModelEntry, width: int, height: int, inputs: Mapping[str, Any]) -> ImageRequest:
     """One that needs as much as any of its size: a long prompt, and guidance where requests may ask for it."""
     settings = GenerationSettings(
         num_images=1,
@@ -162,8 +174,8 @@ def _request(entry: ModelEntry, width: int, height: int) -> ImageRequest:
         seed=0,
         max_sequence_length=entry.max_sequence_length,
     )
-    inputs = {} if entry.controlnet is None else {"control_image": Image.new("RGB", (width, height))}
-    return ImageRequest(_PROMPT, settings, negative_prompt=_PROMPT, inputs=inputs)
+    control = {} if entry.controlnet is None else {"control_image": Image.new("RGB", (width, height))}
+    return ImageRequest(_PROMPT, settings, negative_prompt=_PROMPT, inputs={**inputs, **control})
 
 
 def _needs(counted: Mapping[tuple[int, int], list[CountedCall]]) -> tuple[Need, ...]:

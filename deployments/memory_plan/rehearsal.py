@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from deployments.engine.shells import call_arguments, shell_for
 from deployments.engine.stages import Stage, stage_of
 from deployments.engine.trees import map_tensors, tensors_of
 from deployments.memory_plan.live_bytes import FusedKernels, LiveBytes
-from deployments.memory_plan.repeats import Repeated, Repeats, describe, make_like
+from deployments.memory_plan.repeats import Repeated, Repeats, describe, make_like, map_results
 
 # As many as a row of tiles and one more have at the size that is counted, so that tiles are blended.
 _MOST_TILES = 10
@@ -60,15 +61,18 @@ class Rehearsal:
         self._pipeline = pipeline
         self._counter = LiveBytes()
         self._is_inside = False
-        self._weights = 0
         self._calls: list[CountedCall] = []
         self._encoded: dict[Hashable, Repeated] = {}
         self._repeats = Repeats(self._counter)
         self._counts_saving = False
         for name, component in pipeline.components.items():
             if isinstance(component, torch.nn.Module):
+                for tensor in [*component.parameters(), *component.buffers()]:
+                    self._counter.count(tensor)
                 self._repeats.watch(component)
                 self._gate(name, component)
+        # What modules make once and keep, such as tables of positions, counts as tensors.
+        self._weights = self._counter.live
 
     def count(self, request: ImageRequest, images: int, *, counts_saving: bool = False) -> list[CountedCall]:
         """Make images as the engine makes them, and count each call of a module.
@@ -87,10 +91,6 @@ class Rehearsal:
         for name in ("prompt", "negative_prompt"):
             if arguments.get(name) is not None:
                 arguments[name] = [arguments[name]] * images
-        for module in self._modules():
-            for tensor in [*module.parameters(), *module.buffers()]:
-                self._counter.count(tensor)
-        self._weights = self._counter.live
         with _without_warnings(), torch.no_grad(), _ValuesForPipelines(self), FusedKernels(), self._counter:
             shell(**arguments)
         return self._calls
@@ -106,9 +106,6 @@ class Rehearsal:
             values = torch.zeros(tensor.shape, dtype=tensor.dtype)
             self._counter.count(values, like=tensor)
         return values
-
-    def _modules(self) -> list[torch.nn.Module]:
-        return [each for each in self._pipeline.components.values() if isinstance(each, torch.nn.Module)]
 
     def _gate(self, name: str, module: torch.nn.Module) -> None:
         kind = type(module)
@@ -130,7 +127,7 @@ class Rehearsal:
             result = self._run(CountedCall(component, stage, 0), function, args, kwargs)
             if self._counts_saving and stage is Stage.DECODING and _can_save(module):
                 self._decode_in_tiles(component, module, function, args, kwargs)
-            return map_tensors(self.zeros_for, result)
+            return map_results(self.zeros_for, result)
 
         call.__wrapped__ = function  # type: ignore[attr-defined]
         return call
@@ -143,7 +140,10 @@ class Rehearsal:
         if known is None:
             result = self._run(CountedCall(component, Stage.ENCODING, 0), function, args, kwargs)
             self._encoded[key] = Repeated(self._calls[-1].peak - around, describe(result))
-            return map_tensors(self.zeros_for, result)
+            result = map_results(self.zeros_for, result)
+            # Caches of keys and values refer to themselves.
+            gc.collect()
+            return result
         self._calls.append(CountedCall(component, Stage.ENCODING, around + known.size))
         return make_like(known.result)
 

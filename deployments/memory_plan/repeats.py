@@ -76,8 +76,16 @@ class Repeats:
 
 def describe(tree: Any) -> Any:
     """A tree with the shapes of its tensors in their place, which keeps no memory."""
+    return map_results(lambda tensor: _Like(tensor.shape, tensor.dtype, tensor.device), tree)
+
+
+def map_results(function: Callable[[torch.Tensor], Any], tree: Any) -> Any:
+    """A tree with ``function(tensor)`` in place of each tensor, and without what else may keep tensors.
+
+    That is a language model's cache of keys and values, which no pipeline reads.
+    """
     leaves, structure = flatten(tree)
-    return unflatten(map(_described, leaves), structure)
+    return unflatten((function(leaf) if isinstance(leaf, torch.Tensor) else _plain(leaf) for leaf in leaves), structure)
 
 
 def make_like(description: Any) -> Any:
@@ -86,10 +94,7 @@ def make_like(description: Any) -> Any:
     return unflatten(map(_made, leaves), structure)
 
 
-def _described(leaf: Any) -> Any:
-    if isinstance(leaf, torch.Tensor):
-        return _Like(leaf.shape, leaf.dtype, leaf.device)
-    # Others, such as a cache of keys and values, would keep their tensors.
+def _plain(leaf: Any) -> Any:
     return leaf if isinstance(leaf, (bool, int, float, str)) else None
 
 

@@ -153,7 +153,9 @@ def _shown(entry: ModelEntry, counted: MemoryPlan) -> Iterator[Choice]:
     from deployments.memory_plan.plan import Choice  # noqa: PLC0415
 
     first = counted.variants[0].quantization
-    yield from (choice for choice in alternatives(entry, counted) if choice.quantization == first)
+    choices = [choice for choice in alternatives(entry, counted) if choice.quantization == first]
+    saves = any(choice.saves_decoding for choice in choices)
+    yield from (choice for choice in choices if choice.offload == "none" or choice.saves_decoding == saves)
     for variant in counted.variants[1:]:
         yield Choice(quantization=variant.quantization)
 
