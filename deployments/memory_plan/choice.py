@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ByteSize, ValidationError
@@ -70,6 +70,7 @@ class MemoryFit:
     choice: Choice
     free: int
     reason: str
+    _known: dict[tuple[int, tuple[str, ...]], int] = field(default_factory=dict, repr=False, compare=False)
 
     def most_images(self, width: int, height: int) -> int:
         """Most images of a size that may share a forward of the encoders and the denoiser; at least 1.
@@ -90,7 +91,11 @@ class MemoryFit:
         return self._most(width * height, ("decoding",))
 
     def _most(self, pixels: int, stages: tuple[str, ...]) -> int:
-        return max(1, self.plan.most(self.choice, pixels, self.free, _MOST_IMAGES, stages))
+        known = self._known.get((pixels, stages))
+        if known is None:
+            known = max(1, self.plan.most(self.choice, pixels, self.free, _MOST_IMAGES, stages))
+            self._known[pixels, stages] = known
+        return known
 
 
 def choose_memory(entry: ModelEntry, plan: MemoryPlan, room: Room) -> MemoryFit:

@@ -10,15 +10,14 @@ import torch
 
 from deployments.catalog.loading import Quantization
 from deployments.memory_plan.plan import QuantizedWeights, Role, Weights
+from deployments.pipelines.denoisers import denoiser_names
 from deployments.pipelines.offload import is_text_encoder
-from deployments.pipelines.quantization import denoiser_names
 
 # Bits of a weight, and bytes that stand beside them for each of so many weights (0: for each row of the matrix):
 # torchao/quantization/quant_api.py, and https://huggingface.co/docs/bitsandbytes/reference/functional.
 _PACKED: dict[tuple[str, str], tuple[int, int, int]] = {
     ("torchao", "int8"): (8, 2, 0),
     ("torchao", "float8"): (8, 4, 0),
-    ("torchao", "int4"): (4, 4, 128),
     ("bitsandbytes", "int8"): (8, 4, 0),
     ("bitsandbytes", "nf4"): (4, 4, 64),
     ("bitsandbytes", "fp4"): (4, 4, 64),

@@ -108,6 +108,8 @@ class LoadedModel:
             costs=ForwardCosts(DeviceNotes(self._notes_file, device)),
             exact_rows=None if self.entry.exact_rows == "auto" else self.entry.exact_rows,
             has_step_cache=self.entry.step_cache.maximum > 0,
+            most_images=None if self.fit is None else self.fit.most_images,
+            most_decoded=None if self.fit is None else self.fit.most_decoded,
         )
 
     def stop_engine(self) -> None:
