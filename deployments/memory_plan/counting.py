@@ -179,15 +179,15 @@ def _request(entry: ModelEntry, width: int, height: int, inputs: Mapping[str, An
 
 
 def _needs(counted: Mapping[tuple[int, int], list[CountedCall]]) -> tuple[Need, ...]:
-    peaks: dict[tuple[str, str], dict[tuple[int, int], int]] = {}
+    peaks: dict[tuple[str, str], dict[tuple[int, int], CountedCall]] = {}
     tiles: dict[str, int] = {}
     for size, calls in counted.items():
         for call in calls:
             if call.is_saving:
-                tiles[call.component] = max(tiles.get(call.component, 0), call.peak)
-            else:
-                of_size = peaks.setdefault((call.component, call.stage.value), {})
-                of_size[size] = max(of_size.get(size, 0), call.peak)
+                tiles[call.component] = max(tiles.get(call.component, 0), call.full)
+                continue
+            of_size = peaks.setdefault((call.component, call.stage.value), {})
+            of_size[size] = max(of_size.get(size, call), call, key=lambda each: each.peak)
     return tuple(
         Need(
             component=component,
@@ -199,11 +199,11 @@ def _needs(counted: Mapping[tuple[int, int], list[CountedCall]]) -> tuple[Need, 
     )
 
 
-def _counted_sizes(peaks: Mapping[tuple[int, int], int]) -> Iterator[CountedSize]:
+def _counted_sizes(calls: Mapping[tuple[int, int], CountedCall]) -> Iterator[CountedSize]:
     """What a further image takes is counted at one size; at others it takes the same share of what the first does."""
-    (both,) = (pixels for pixels, images in peaks if images == 2)
-    share = max(0.0, peaks[both, 2] / peaks[both, 1] - 1)
-    for pixels, images in sorted(peaks):
+    (both,) = (pixels for pixels, images in calls if images == 2)
+    share = max(0.0, calls[both, 2].peak / calls[both, 1].peak - 1)
+    for (pixels, images), call in sorted(calls.items(), key=lambda item: item[0]):
         if images == 1:
-            first = peaks[pixels, images]
-            yield CountedSize(pixels=pixels, first=first, further=round(share * first))
+            workspace = call.full - call.peak
+            yield CountedSize(pixels=pixels, first=call.peak, further=round(share * call.peak), workspace=workspace)

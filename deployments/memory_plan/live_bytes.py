@@ -13,6 +13,11 @@ from deployments.engine.trees import tensors_of
 
 _ATTENTION = functional.scaled_dot_product_attention
 _RMS_NORMS = (functional.rms_norm, torch.rms_norm)
+_CONVOLUTION = torch.ops.aten.convolution.default
+# cuDNN computes these with tensor cores, which want the channels last; pipelines have them first. So it keeps a copy of
+# what is given and of what it gives in the other order:
+# https://docs.nvidia.com/deeplearning/performance/dl-performance-convolutional/index.html#tensor-layout
+_TRANSPOSED = (torch.float16, torch.bfloat16)
 _ITEM = torch.ops.aten._local_scalar_dense.default
 
 
@@ -25,14 +30,23 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         live: Bytes now.
         peak: Most bytes since it was last set.
+        full: The same with the workspaces of convolutions.
         counts_cpu: Whether tensors on the CPU are counted.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
-        self.peak = 0
+        self.peak = self.full = 0
         self.counts_cpu = True
+
+    def reset(self) -> None:
+        """Begin to look for the most bytes."""
+        self.peak = self.full = self.live
+
+    def note(self, peak: int, full: int) -> None:
+        """Note that there were so many bytes at once."""
+        self.peak, self.full = max(self.peak, peak), max(self.full, peak, full)
 
     def count(self, tensor: torch.Tensor, like: torch.Tensor | None = None) -> None:
         """Count a tensor's storage, unless it is counted already.
@@ -55,6 +69,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tensors_of(result):
             if (self.counts_cpu or tensor.is_meta) and tensor.untyped_storage()._cdata not in given:
                 self.count(tensor)
+        if func is _CONVOLUTION and result.is_meta and result.dtype in _TRANSPOSED:
+            self.note(self.live, self.live + args[0].nbytes + result.nbytes)
         return result
 
 
@@ -82,7 +98,7 @@ class _Bytes:
         self._counter = counter
         self._size = size
         counter.live += size
-        counter.peak = max(counter.peak, counter.live)
+        counter.note(counter.live, counter.live)
 
     def __del__(self) -> None:
         self._counter.live -= self._size

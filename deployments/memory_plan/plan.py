@@ -15,7 +15,7 @@ CONTEXT_BYTES = 640 * MIB
 """What the driver and the kernels take of a GPU before the first tensor: 0.5 to 0.65 GiB on cards of today."""
 WORKSPACE_BYTES = 192 * MIB
 """What libraries take for themselves: cuBLAS 8 to 64 MiB a stream
-(https://docs.nvidia.com/cuda/cublas/index.html#cublassetworkspace), cuDNN's convolutions the rest."""
+(https://docs.nvidia.com/cuda/cublas/index.html#cublassetworkspace), attention and reductions the rest."""
 FRAGMENTED_SHARE = 0.08
 """What lies idle between tensors, as a share of those that come and go: PyTorch's allocator rounds to 2 MiB, and to
 20 MiB or more beyond 1 MiB (https://docs.pytorch.org/docs/stable/notes/cuda.html#memory-management)."""
@@ -70,11 +70,13 @@ class CountedSize(PlanPart):
         pixels: Width times height.
         first: For one image.
         further: For each image more in the same forward.
+        workspace: For each image besides, what convolutions take for themselves.
     """
 
     pixels: int
     first: int
     further: int
+    workspace: int = 0
 
 
 class Need(PlanPart):
@@ -103,12 +105,28 @@ class Need(PlanPart):
             images: How many share the forward.
             saves_decoding: Whether decoding goes one image after another, and in tiles.
         """
-        first = _interpolated([(each.pixels, each.first) for each in self.sizes], pixels)
-        further = _interpolated([(each.pixels, each.further) for each in self.sizes], pixels)
+        first, further = self._at(pixels, "first"), self._at(pixels, "further")
         if saves_decoding and self.tile is not None:
             finished = pixels * _FINISHED_BYTES
             return round(min(first, self.tile + finished) + (images - 1) * finished)
         return round(first + (images - 1) * further)
+
+    def workspace_for(self, pixels: int, images: int = 1, *, saves_decoding: bool = False) -> int:
+        """Bytes that convolutions take for themselves; arguments as of :meth:`bytes_for`."""
+        workspace = self._at(pixels, "workspace")
+        if saves_decoding and self.tile is not None:
+            # What was counted of tiles has it.
+            return round(min(workspace, max(0.0, self.tile - self._at(pixels, "first"))))
+        return round(images * workspace)
+
+    def _at(self, pixels: int, name: str) -> float:
+        """Linear between the nearest two sizes, or through the first or last two beyond them; never below 0."""
+        points = [(each.pixels, int(getattr(each, name))) for each in self.sizes]
+        if len(points) == 1:
+            return points[0][1] * pixels / points[0][0]
+        pairs = list(pairwise(points))
+        (low, small), (high, large) = next((pair for pair in pairs if pixels <= pair[1][0]), pairs[-1])
+        return max(0.0, small + (large - small) * (pixels - low) / (high - low))
 
 
 class Choice(PlanPart):
@@ -197,6 +215,7 @@ class MemoryPlan(PlanPart):
         aside = WORKSPACE_BYTES + self.encodings
         for need in self.needs:
             tensors = need.bytes_for(pixels, images, saves_decoding=choice.saves_decoding)
+            tensors += need.workspace_for(pixels, images, saves_decoding=choice.saves_decoding)
             size = self._resident(choice, need) + round(tensors * (1 + FRAGMENTED_SHARE)) + aside
             stages[need.stage] = max(stages.get(need.stage, 0), size)
         return stages
@@ -240,12 +259,3 @@ def _on_device(offload: Offload, weights: Weights, is_called: bool) -> int:
     if not is_called:
         return 0
     return weights.size if offload == "model" else weights.layers
-
-
-def _interpolated(points: Sequence[tuple[int, int]], pixels: int) -> float:
-    """Linear between the nearest two points, or through the first or last two beyond them; never below 0."""
-    if len(points) == 1:
-        return points[0][1] * pixels / points[0][0]
-    pairs = list(pairwise(points))
-    (low, small), (high, large) = next((pair for pair in pairs if pixels <= pair[1][0]), pairs[-1])
-    return max(0.0, small + (large - small) * (pixels - low) / (high - low))

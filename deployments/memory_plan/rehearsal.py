@@ -34,12 +34,14 @@ class CountedCall:
         component: The module's name in the pipeline.
         stage: What the call is for.
         peak: Most bytes of tensors at once, those that the pipeline keeps meanwhile included.
+        full: The same with the workspaces of convolutions.
         is_saving: Whether it decodes with slicing and tiling.
     """
 
     component: str
     stage: Stage
-    peak: int
+    peak: int = 0
+    full: int = 0
     is_saving: bool = False
 
 
@@ -124,7 +126,7 @@ class Rehearsal:
                 return function(*args, **kwargs)
             if stage is Stage.ENCODING:
                 return self._encode(component, function, args, kwargs)
-            result = self._run(CountedCall(component, stage, 0), function, args, kwargs)
+            result = self._run(CountedCall(component, stage), function, args, kwargs)
             if self._counts_saving and stage is Stage.DECODING and _can_save(module):
                 self._decode_in_tiles(component, module, function, args, kwargs)
             return map_results(self.zeros_for, result)
@@ -138,13 +140,14 @@ class Rehearsal:
         around = self._counter.live - self._weights
         known = self._encoded.get(key)
         if known is None:
-            result = self._run(CountedCall(component, Stage.ENCODING, 0), function, args, kwargs)
-            self._encoded[key] = Repeated(self._calls[-1].peak - around, describe(result))
+            result = self._run(CountedCall(component, Stage.ENCODING), function, args, kwargs)
+            last = self._calls[-1]
+            self._encoded[key] = Repeated(last.peak - around, last.full - around, describe(result))
             result = map_results(self.zeros_for, result)
             # Caches of keys and values refer to themselves.
             gc.collect()
             return result
-        self._calls.append(CountedCall(component, Stage.ENCODING, around + known.size))
+        self._calls.append(CountedCall(component, Stage.ENCODING, around + known.size, around + known.full))
         return make_like(known.result)
 
     def _decode_in_tiles(
@@ -160,7 +163,7 @@ class Rehearsal:
         hook = autoencoder.decoder.register_forward_pre_hook(count_tile)
         autoencoder.enable_slicing()
         autoencoder.enable_tiling()
-        self._counter.peak = self._counter.live
+        self._counter.reset()
         try:
             with self._inside():
                 decode(*self._on_meta(args), **self._on_meta(kwargs))
@@ -170,16 +173,19 @@ class Rehearsal:
             hook.remove()
             autoencoder.disable_slicing()
             autoencoder.disable_tiling()
-        peak = self._counter.peak - self._weights
-        self._calls.append(CountedCall(component, Stage.DECODING, peak, is_saving=True))
+        self._note(CountedCall(component, Stage.DECODING, is_saving=True))
 
     def _run(self, call: CountedCall, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         self._repeats.forget()
-        self._counter.peak = self._counter.live
+        self._counter.reset()
         with self._inside():
             result = function(*self._on_meta(args), **self._on_meta(kwargs))
-        self._calls.append(replace(call, peak=self._counter.peak - self._weights))
+        self._note(call)
         return result
+
+    def _note(self, call: CountedCall) -> None:
+        counter = self._counter
+        self._calls.append(replace(call, peak=counter.peak - self._weights, full=counter.full - self._weights))
 
     @contextmanager
     def _inside(self) -> Iterator[None]:

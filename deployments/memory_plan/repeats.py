@@ -24,9 +24,16 @@ class _Like:
 
 @dataclass(frozen=True)
 class Repeated:
-    """What a call needed at most while it ran, in bytes, and a description of what it gave."""
+    """What a call needed at most while it ran, in bytes, and a description of what it gave.
+
+    Attributes:
+        size: Of tensors.
+        full: The same with the workspaces of convolutions.
+        result: The description.
+    """
 
     size: int
+    full: int
     result: Any
 
 
@@ -63,12 +70,13 @@ class Repeats:
             key = (kind, len(args), tuple(kwargs), *((tensor.shape, tensor.dtype) for tensor in given))
             known, counter = self._known.get(key), self._counter
             if known is not None:
-                counter.peak = max(counter.peak, counter.live + known.size)
+                counter.note(counter.live + known.size, counter.live + known.full)
                 return make_like(known.result)
-            before, counter.peak, around = counter.peak, counter.live, counter.live
+            before, around = (counter.peak, counter.full), counter.live
+            counter.reset()
             result = forward(*args, **kwargs)
-            self._known[key] = Repeated(counter.peak - around, describe(result))
-            counter.peak = max(counter.peak, before)
+            self._known[key] = Repeated(counter.peak - around, counter.full - around, describe(result))
+            counter.note(*before)
             return result
 
         return call

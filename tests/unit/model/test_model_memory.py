@@ -1,4 +1,4 @@
-"""A model is planned before it is loaded: it fits, is refused before the download, or is loaded as the catalog has it."""
+"""A model is planned before it is loaded: it fits, is refused, or is loaded as the catalog has it."""
 
 import logging
 from pathlib import Path

@@ -11,7 +11,7 @@ from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading, SchedulerChoice
 from deployments.engine.engine import Engine
 from deployments.pipelines.exceptions import ModelLoadError
-from deployments.pipelines.offload import offload_groups, offload_modules
+from deployments.pipelines.offload import offload_encoders, offload_groups, offload_modules
 from deployments.pipelines.tuning import tune_pipeline
 from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
@@ -209,6 +209,19 @@ class TestOffload:
 
         assert np.abs(draw_image(pipeline, image_request()) - expected).max() <= TOLERANCE
         assert_engine_agrees(pipeline)
+
+    def test_an_engine_over_offloaded_encoders_draws_the_same(self, pipeline):
+        expected = draw_image(tiny_stable_diffusion(), image_request())
+        offload_encoders(pipeline, "cpu")
+
+        assert np.abs(draw_image(pipeline, image_request()) - expected).max() <= TOLERANCE
+        assert_engine_agrees(pipeline)
+
+    def test_encoders_that_are_not_there_cannot_be_offloaded(self, pipeline):
+        pipeline.text_encoder = None
+
+        with pytest.raises(ModelLoadError, match="has none"):
+            offload_encoders(pipeline, "cpu")
 
     def test_an_engine_over_offloaded_modules_draws_the_same(self, pipeline):
         expected = draw_image(tiny_stable_diffusion(), image_request())
