@@ -22,17 +22,17 @@ def run(*arguments: str) -> Result:
 
 
 def test_a_folder_of_configs_is_enough(folder: Path) -> None:
-    result = run(str(folder), "--gpu", "24GiB", "--size", "128x128")
+    result = run(str(folder), "--gpu", "24GiB", "--size", "256x256")
 
     assert result.exit_code == 0, result.output
     assert "FluxPipeline" in result.output
     assert "text_encoder_2" in result.output
     assert "nf4 (bitsandbytes)" in result.output
-    assert "The service would choose everything on the GPU: one 128x128 image needs" in result.output
+    assert "The service would choose everything on the GPU: one 256x256 image needs" in result.output
 
 
 def test_what_does_not_fit_is_said_with_the_way_out(folder: Path) -> None:
-    result = run(str(folder), "--gpu", "900MiB", "--size", "128x128", "--json")
+    result = run(str(folder), "--gpu", "1000MiB", "--size", "256x256", "--json")
     answer = json.loads(result.stdout)
 
     assert result.exit_code == 1
