@@ -20,7 +20,7 @@ from tests.support.tiny_pipelines.families import Family
 _LORA, _LORA_LAYERS = "ink", ["to_q", "to_k", "to_v"]
 
 
-def requests_of_all_kinds(family: Family, pipeline: DiffusionPipeline) -> list[ImageRequest]:
+def requests_of_all_kinds(family: Family, pipeline: DiffusionPipeline, side: int) -> list[ImageRequest]:
     """A long request from a prompt, and short ones of each other kind that the pipeline can do.
 
     From prompts: watched, deterministic, with a step cache, and with a LoRA. From pictures: image-to-image and
@@ -29,8 +29,8 @@ def requests_of_all_kinds(family: Family, pipeline: DiffusionPipeline) -> list[I
     Args:
         family: Of the pipeline.
         pipeline: Gets the LoRA, where it can have one; it is off unless a request asks for it.
+        side: Of the pictures, in pixels.
     """
-    side = family.sides[0]
     start, mask, control = _picture(1, side), _left_half(side), _picture(2, side)
     kinds: list[dict[str, Any]] = [
         {"num_inference_steps": 6, "on_preview": lambda step, preview: None},

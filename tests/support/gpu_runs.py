@@ -121,7 +121,9 @@ def draw_staggered(engine: Engine, requests: Sequence[ImageRequest]) -> list[Pic
 
 def _run(family: Family, device: str, loading: Loading, *, is_pooled: bool = False) -> Run:
     pipeline = family.build()
-    requests = requests_of_all_kinds(family, pipeline)
+    tile, larger = family.sides
+    requests = requests_of_all_kinds(family, pipeline, larger if loading.vae_tiling else tile)
+    _cut_into_tiles(pipeline.vae, tile)
     with without_chance(), counted_forwards(pipeline) as forwards:
         tune_pipeline(pipeline, ModelEntry(repo="tiny/tiny", loading=loading), device, is_parked=is_pooled)
         if is_pooled:
@@ -136,6 +138,14 @@ def _run(family: Family, device: str, loading: Loading, *, is_pooled: bool = Fal
         finally:
             engine.stop(WAIT)
     return Run(pictures, forwards)
+
+
+def _cut_into_tiles(autoencoder: Any, side: int) -> None:
+    """Have tiles of this side, if there are to be any; some autoencoders have large ones whatever size they are of."""
+    for direction in ("height", "width"):
+        if hasattr(autoencoder, f"tile_sample_min_{direction}"):
+            setattr(autoencoder, f"tile_sample_min_{direction}", side)
+            setattr(autoencoder, f"tile_sample_stride_{direction}", 3 * side // 4)
 
 
 def _engine(pipeline: DiffusionPipeline) -> Engine:
