@@ -143,6 +143,8 @@ def _count(
     counted = {}
     sizes = list(_sizes(entry))
     largest = max(sizes, key=lambda size: size[0] * size[1])
+    # Tables that modules make once, such as those of positions, are there from the first image on.
+    rehearsal.count(_request(entry, *min(sizes), inputs), 1)
     for width, height in sizes:
         request = _request(entry, width, height, inputs)
         counted[width * height, 1] = rehearsal.count(request, 1, counts_saving=(width, height) == largest)

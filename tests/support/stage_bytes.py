@@ -62,9 +62,9 @@ def measure_stages(
         for name in ("prompt", "negative_prompt"):
             if arguments.get(name) is not None:
                 arguments[name] = [arguments[name]] * images
-        if offload != "none":
-            pipeline(**arguments)  # layers are fetched ahead only once their order is known
-            measured.clear()
+        # From the first image on, tables of positions are there, and the order in which layers are fetched is known.
+        pipeline(**arguments)
+        measured.clear()
         pipeline(**arguments)
     return measured
 
