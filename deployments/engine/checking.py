@@ -148,7 +148,7 @@ def _other_values(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_floating_point() or tensor.is_complex():
         return tensor * 0.5 + 0.25
     half = tensor.clone()
-    later = half[..., half.shape[-1] // 2 :] if half.ndim > 1 else half
+    later = half[..., 1:] if half.ndim > 1 else half  # a mask keeps its first token, however few it has
     later.fill_(0) if half.dtype is torch.bool else later.floor_divide_(2)
     return half
 

@@ -200,3 +200,18 @@ def test_what_was_proved_is_known_after_a_restart():
         kept = json.loads(json.dumps(kept))
     assert module.rows == [4, 2, 2, 4]
     assert mixing.rows == [4, 2, 2]
+
+
+def test_masks_of_few_tokens_are_tried_with_others_too():
+    def attend(sample, mask):
+        return sample * mask.sum(dim=1, keepdim=True)
+
+    mask = torch.tensor([[1, 1, 0, 0, 0, 0]] * 2)
+    groups = CheckedGroups()
+    with pretend_gpu() as gpu:
+        for step in range(2):
+            arguments = [{"sample": sample(seed).to("cuda"), "mask": mask.to("cuda")} for seed in (1, 2)]
+            calls = calls_of(attend, *arguments)
+            gpu.forget()
+            groups.run(calls)
+            assert bool(gpu.syncs) is (step == 0)
