@@ -41,7 +41,7 @@ def check_out_of_memory(bench: Bench, model: Model, pipeline: DiffusionPipeline)
         total = torch.cuda.get_device_properties(bench.device).total_memory
         allowed = torch.cuda.memory_reserved(bench.device) + _SPARE_FOR_TWO * by_image
         torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), bench.device)
-        requests = [model.request(seed, size, num_inference_steps=4) for seed in range(8)]
+        requests = [model.request(seed, size, num_inference_steps=2) for seed in range(8)]
         generations = [engine.submit(request) for request in requests]
         failed = [each.future.exception(WAIT_SECONDS) for each in generations]
         made = failed.count(None)

@@ -36,6 +36,8 @@ class Model:
         steps: Denoising steps of a request.
         guidance_scale: Of a request.
         weight_bytes: Of all its components.
+        configs: The folder with its config files, if it was made from some.
+        dtype: Of its weights.
         max_sequence_length: Prompt tokens, where the pipeline takes a limit.
     """
 
@@ -45,6 +47,8 @@ class Model:
     steps: int
     guidance_scale: float
     weight_bytes: int = 0
+    configs: Path | None = None
+    dtype: torch.dtype = torch.float32
     max_sequence_length: int | None = None
 
     def request(self, seed: int, size: int, **changes: Any) -> ImageRequest:
@@ -133,31 +137,36 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+def _full_size(folder: str, dtype: torch.dtype, **fields: Any) -> Model:
+    build = partial(random_pipeline, folder, dtype)
+    return Model(build=build, sizes=(512, 1024), configs=CONFIGS / folder, dtype=dtype, **fields)
+
+
 FULL_SIZE = (
-    Model(
-        "SDXL",
-        partial(random_pipeline, "stable-diffusion-xl-base-1.0", torch.float16),
-        sizes=(512, 1024),
-        steps=8,
+    _full_size(
+        "stable-diffusion-xl-base-1.0",
+        torch.float16,
+        name="SDXL",
+        steps=6,
         guidance_scale=5.0,
         weight_bytes=7_000_000_000,
     ),
-    Model(
-        "Z-Image-Turbo",
-        partial(random_pipeline, "Z-Image-Turbo", torch.bfloat16),
-        sizes=(512, 1024),
-        steps=8,
-        guidance_scale=0.0,
-        weight_bytes=21_000_000_000,
-        max_sequence_length=512,
-    ),
-    Model(
+    _full_size(
         "FLUX.1-dev",
-        partial(random_pipeline, "FLUX.1-dev", torch.bfloat16),
-        sizes=(512, 1024),
+        torch.bfloat16,
+        name="FLUX.1-dev",
         steps=4,
         guidance_scale=3.5,
         weight_bytes=34_000_000_000,
+        max_sequence_length=512,
+    ),
+    _full_size(
+        "Z-Image-Turbo",
+        torch.bfloat16,
+        name="Z-Image-Turbo",
+        steps=4,
+        guidance_scale=0.0,
+        weight_bytes=21_000_000_000,
         max_sequence_length=512,
     ),
 )

@@ -17,6 +17,8 @@ from deployments.engine.trees import flatten, leaf_pairs, leaves_of, map_tensors
 # largest difference with ten times as much, as a few values of a text encoder can be a thousand times the others.
 _TOLERANCES = {torch.float16: 1e-2, torch.bfloat16: 4e-2}
 _TOLERANCE = 1e-4
+# TF32 has float16's ten bits: https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
+_TF32_TOLERANCE = _TOLERANCES[torch.float16]
 
 
 class CheckedGroups:
@@ -228,6 +230,17 @@ def _tensors_close(one: torch.Tensor, other: torch.Tensor) -> bool:
     mine, theirs = (
         torch.nan_to_num(value.to(precise).abs() if value.is_complex() else value.to(precise)) for value in (one, other)
     )
-    tolerance = _TOLERANCES.get(one.dtype, _TOLERANCE)
+    tolerance = _tolerance_of(one)
     distance, size = (mine - theirs).abs(), theirs.abs()
     return bool(distance.mean() <= tolerance * size.mean()) and bool(distance.max() <= 10 * tolerance * size.max())
+
+
+def _tolerance_of(tensor: torch.Tensor) -> float:
+    if tensor.dtype is torch.float32 and tensor.device.type == "cuda" and _may_use_tf32():
+        return _TF32_TOLERANCE
+    return _TOLERANCES.get(tensor.dtype, _TOLERANCE)
+
+
+def _may_use_tf32() -> bool:
+    """Whether float32 is rounded on its way into convolutions or products; in convolutions that is torch's default."""
+    return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32

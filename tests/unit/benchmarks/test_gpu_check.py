@@ -17,11 +17,12 @@ import torch
 from benchmarks.gpu_check import __main__ as gpu_check
 from benchmarks.gpu_check import exactness, families, faults
 from benchmarks.gpu_check.bench import Bench
-from benchmarks.gpu_check.company import InEngine, Load, WholeRequests, check_company
+from benchmarks.gpu_check.company import Load, check_company
 from benchmarks.gpu_check.memory import check_memory
 from benchmarks.gpu_check.models import Model
 from benchmarks.gpu_check.plots import plot_company
 from benchmarks.gpu_check.report import Section, Verdict, as_markdown
+from benchmarks.gpu_check.servers import InEngine, WholeRequests
 from benchmarks.gpu_check.swaps import check_swaps
 from benchmarks.gpu_check.syncs import counted_syncs
 from deployments.engine.engine import Engine

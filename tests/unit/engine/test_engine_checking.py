@@ -215,3 +215,15 @@ def test_masks_of_few_tokens_are_tried_with_others_too():
             gpu.forget()
             groups.run(calls)
             assert bool(gpu.syncs) is (step == 0)
+
+
+@pytest.mark.parametrize(("allow_tf32", "is_grouped"), [(True, True), (False, False)])
+def test_float32_on_a_gpu_is_compared_as_exactly_as_it_is_computed(monkeypatch, allow_tf32, is_grouped):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allow_tf32)
+    # Another algorithm for another number of rows: TF32 has ten bits.
+    module = Counting(lambda sample: sample * (1 + len(sample) * 2**-11))
+    with pretend_gpu():
+        calls = calls_of(module.forward, {"sample": sample(1).to("cuda")}, {"sample": sample(2).to("cuda")})
+        groups = CheckedGroups()
+        groups.run(calls)
+        assert groups.may_join(*calls) is is_grouped
