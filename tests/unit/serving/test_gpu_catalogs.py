@@ -13,15 +13,16 @@ import torch
 
 from deployments.accelerator import Accelerator
 from deployments.catalog.catalog import load_catalog
-from deployments.catalog.entry import PROJECT_ROOT, ModelEntry
+from deployments.catalog.entry import PROJECT_ROOT
+from deployments.memory_plan.choice import Room, TooLargeError, choose_memory
+from deployments.memory_plan.counting import plan_model
+from deployments.memory_plan.plan import MemoryPlan
 from serve import launcher
 from serve.gpu_catalogs import CARD_SIZES, REPORTED_SHARE, Gpus, catalog_for, choose_catalog, look_for_gpus
 from tests.support.ports import free_port
 from tests.support.published_models import build_parts, weight_bytes
 
 GIB = 2**30
-# Beside the weights: activations and one decoded image (3 GiB for SDXL's in float32), and what the driver takes.
-ONE_IMAGE = 2 * 10**9
 DENOISERS = {"unet", "transformer"}
 # Of the same architecture as the model's own weights.
 STAND_INS = {
@@ -42,19 +43,19 @@ def card(gib: float, name: str = "Card") -> Accelerator:
 
 
 @cache
-def weights(repo: str, layerwise_casting: str = "none") -> dict[str, int]:
+def weights(repo: str) -> dict[str, int]:
     """Bytes of each part of a model, in 16 bits."""
     parts = {part: module.to(torch.bfloat16) for part, module in build_parts(STAND_INS[repo]).items()}
-    if layerwise_casting != "none":
-        for part in DENOISERS & parts.keys():
-            parts[part].enable_layerwise_casting(getattr(torch, layerwise_casting), torch.bfloat16)
     return {part: weight_bytes(module) for part, module in parts.items()}
 
 
-def weights_on_the_gpu(entry: ModelEntry) -> int:
-    """Bytes of a model's weights that are on the GPU at once."""
-    parts = weights(entry.repo, entry.loading.layerwise_casting).values()
-    return {"none": sum(parts), "model": max(parts), "group": 0}[entry.loading.offload]  # of a group a layer or two
+@cache
+def planned(repo: str) -> MemoryPlan:
+    """What a model needs; its limits are the same in all catalogs."""
+    entry = next(
+        each for each in load_catalog(PROJECT_ROOT / "configs/gpu.yaml", {}).models.values() if each.repo == repo
+    )
+    return plan_model(entry, PROJECT_ROOT / "benchmarks/model_configs" / STAND_INS[repo], torch.bfloat16)
 
 
 @pytest.mark.parametrize(
@@ -245,12 +246,20 @@ class TestCatalogs:
         assert catalog.get(catalog.default).token_env is None
 
     @pytest.mark.parametrize("size", CARD_SIZES)
-    def test_each_model_fits_the_card(self, size: int) -> None:
-        models = load_catalog(PROJECT_ROOT / f"configs/gpu-{size}gb.yaml", {}).models
-        room = REPORTED_SHARE * size * GIB - ONE_IMAGE
-        needs = {name: weights_on_the_gpu(entry) for name, entry in models.items() if entry.repo in STAND_INS}
+    def test_the_default_fits_the_smallest_card_of_its_size(self, size: int) -> None:
+        catalog = load_catalog(PROJECT_ROOT / f"configs/gpu-{size}gb.yaml", {})
+        entry = catalog.get(catalog.default)
 
-        assert {name: need for name, need in needs.items() if need > room} == {}
+        fit = choose_memory(entry, planned(entry.repo), Room.on(round(REPORTED_SHARE * size * GIB)))
+
+        assert fit.most_images(entry.size.default_width, entry.size.default_height) >= 1
+
+    def test_a_model_that_does_not_fit_is_noticed(self) -> None:
+        catalog = load_catalog(PROJECT_ROOT / "configs/gpu-80gb.yaml", {})
+        entry = catalog.get(catalog.default)
+
+        with pytest.raises(TooLargeError):
+            choose_memory(entry, planned(entry.repo), Room.on(2 * GIB))
 
     def test_the_numbers_of_the_comments_are_the_weights(self) -> None:
         path = PROJECT_ROOT / "configs" / "gpu.yaml"
