@@ -98,8 +98,9 @@ def _show_plain_unet(pipeline: DiffusionPipeline) -> None:
     if unet is None or vae is None:
         return
     if unet.config.in_channels == vae.config.latent_channels != _PLAIN_CHANNELS:
-        # The copy has the same layers, and the same gate in front of them.
+        # The copy has the same layers, and the same gate in front of them, which torch leaves out of copies.
         pipeline.unet = copy.copy(unet)
+        pipeline.unet._compiled_call_impl = unet._compiled_call_impl
         pipeline.unet.register_to_config(in_channels=_PLAIN_CHANNELS)
 
 
