@@ -55,7 +55,20 @@ def offload_modules(pipeline: DiffusionPipeline, device: str) -> None:
 
 
 def offload_groups(pipeline: DiffusionPipeline, device: str) -> None:
-    """Keep single layers on the device; on a GPU the next ones are fetched meanwhile."""
+    """Keep single layers on the device; on a GPU the next ones are fetched meanwhile.
+
+    Raises:
+        ModelLoadError: If two components have layers in common, which diffusers would move twice.
+    """
+    seen: set[torch.nn.Module] = set()
+    for name, module in pipeline.components.items():
+        layers = set(module.modules()) if isinstance(module, torch.nn.Module) else set()
+        if seen & layers:
+            raise ModelLoadError(
+                f"offload: group does not go with the {name} of a {type(pipeline).__name__}, which has layers of "
+                "another component; take encoders or model."
+            )
+        seen |= layers
     pipeline.enable_group_offload(**_by_layers(device))
 
 

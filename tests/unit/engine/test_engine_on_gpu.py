@@ -2,14 +2,13 @@
 
 import pytest
 
+from deployments.pipelines.exceptions import ModelLoadError
 from tests.support.gpu_runs import ALL_FAMILIES, assert_same, assert_same_pictures, run_on_cpu, run_on_gpu
 from tests.support.tiny_pipelines.families import FAMILIES
 
 TILED = ("stable-diffusion", "flux", "sana", "qwen-image", "z-image")
 
-shares_layers = pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="its ControlNet shares layers with its transformer, which get hooks twice"
-)
+SHARES_LAYERS = "z-image-controlnet"
 
 
 @pytest.mark.parametrize("name", ALL_FAMILIES)
@@ -17,12 +16,18 @@ def test_after_its_weights_went_and_came(name):
     assert_same(run_on_gpu(name, is_pooled=True), run_on_cpu(name))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=shares_layers if name == "z-image-controlnet" else ()) for name in ALL_FAMILIES],
-)
+@pytest.mark.parametrize("name", sorted(ALL_FAMILIES.keys() - {SHARES_LAYERS}))
 def test_with_layers_that_are_fetched_by_a_stream(name):
     assert_same(run_on_gpu(name, offload="group"), run_on_cpu(name))
+
+
+def test_layers_that_two_components_share_are_not_fetched_by_a_stream():
+    with pytest.raises(ModelLoadError, match="offload: group does not go with the controlnet"):
+        run_on_gpu(SHARES_LAYERS, offload="group")
+
+
+def test_modules_that_share_layers_are_fetched_when_they_are_called():
+    assert_same_pictures(run_on_gpu(SHARES_LAYERS, offload="model"), run_on_cpu(SHARES_LAYERS))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
