@@ -19,24 +19,12 @@ from tests.support.drawing import draw_image
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
 from tests.support.pretended_gpu import pretend_gpu
+from tests.support.stand_in_modules import Autoencoder, Denoiser
 from tests.support.tiny_pipelines import tiny_stable_diffusion
 
 WAIT = 60
 IMAGES, STEPS = 5, 12
 TOLERANCE = 1e-4
-
-
-class Denoiser(torch.nn.Module):
-    def forward(self, sample, timestep):
-        return (sample,)
-
-
-class Autoencoder(torch.nn.Module):
-    def decode(self, latents):
-        return (latents,)
-
-    def encode(self, picture):
-        return (picture,)
 
 
 DENOISER, OTHER_DENOISER, AUTOENCODER = Denoiser(), Denoiser(), Autoencoder()

@@ -10,20 +10,7 @@ from deployments.engine.grouping import Call, read_call
 from deployments.engine.policy import CLASS_HEAD_START_SECONDS, MOST_LOST, Group, Policy
 from tests.support.forward_costs import FixedCosts
 from tests.support.image_requests import image_request
-
-
-class Denoiser(torch.nn.Module):
-    def forward(self, sample, timestep):
-        return (sample,)
-
-
-class Autoencoder(torch.nn.Module):
-    def decode(self, latents):
-        return (latents,)
-
-    def encode(self, picture):
-        return (picture,)
-
+from tests.support.stand_in_modules import Autoencoder, Denoiser
 
 AUTOENCODER = Autoencoder()
 STEP, DECODE, ENCODE = Denoiser().forward, AUTOENCODER.decode, AUTOENCODER.encode
