@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -51,7 +52,10 @@ def plan(
     entry = _sized(_find(model, catalog), size)
     total = None if gpu is None else _bytes_of(gpu)
     # All that follows imports torch and diffusers, which takes seconds, and says what this command does not need.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for library in ("TRANSFORMERS", "DIFFUSERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    for library in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     from deployments.accelerator import Accelerator, find_accelerator  # noqa: PLC0415
     from deployments.memory_plan.counting import plan_entry  # noqa: PLC0415
     from deployments.memory_plan.plan import UncountableError  # noqa: PLC0415
@@ -181,15 +185,19 @@ def _print(report: dict[str, Any]) -> None:
     rows = [(each["component"], each["class_name"], each["role"], _gib(each["size"])) for each in weights]
     total = ("all", "", "", _gib(sum(each["size"] for each in weights)))
     print_table(("Weights", "Class", "For", "GiB"), [*rows, total])
-    names = [f"{'Needs at ' + report['size']:<34}", "Encoding", "Denoising", "Decoding"]
+    names = ["Choice", "Encode", "Denoise", "Decode"]
+    title = f"GiB that an image of {report['size']} needs, by stage"
     if report["gpu"] is not None:
-        names += ["Fits", *(f"Images at {side}x{side}" for side in _SIDES)]
+        names += ["Fits", *(f"{side}x{side}" for side in _SIDES)]
+        title += "; images that fit into one forward, by size"
+    console.print(Text(title))
     print_table(names, [_cells(row) for row in report["choices"]])
     console.print(Text(plain(report["conclusion"])))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    cells = [row["choice"], *(_gib(row["needed"].get(stage)) for stage in ("encoding", "denoising", "decoding"))]
+    choice = row["choice"].replace("VAE slicing and tiling", "tiled VAE")
+    cells = [choice, *(_gib(row["needed"].get(stage)) for stage in ("encoding", "denoising", "decoding"))]
     if "fits" in row:
         most = (f"{count}+" if count == _MOST_IMAGES else str(count) for count in row["most_images"].values())
         cells += ["yes" if row["fits"] else "no", *most]
