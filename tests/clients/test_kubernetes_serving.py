@@ -19,6 +19,7 @@ import pytest
 import yaml
 from ray._common.test_utils import wait_for_condition
 
+from deployments.catalog.catalog import load_catalog
 from deployments.telemetry import metrics
 from tests.support.manifests import PROJECT, environment, ray_container, ray_groups, serve_config
 from tests.support.metric_names import all_metrics, exposed_names
@@ -37,16 +38,18 @@ NOT_SEEN = {metrics.PADDED_ROWS, metrics.POOL_SWAPS, metrics.POOL_SWAP_SECONDS, 
 def local_catalog(overlay: str) -> dict[str, Any]:
     """The overlay's catalog with the weights of the built-in model in place of each model's, and no GPU."""
     name = Path(serve_config(overlay)["applications"][0]["args"]["catalog"]).name
-    found = yaml.safe_load((PROJECT / "configs" / name).read_text(encoding="utf-8"))
+    found = load_catalog(PROJECT / "configs" / name, {})
     (shapes,) = yaml.safe_load((PROJECT / "configs" / "cpu.yaml").read_text(encoding="utf-8"))["models"].values()
-    for model_id, entry in found["models"].items():
-        found["models"][model_id] = {
+    models = {
+        model_id: {
             **{field: shapes[field] for field in ("repo", "source", "dtype", "size")},
-            "steps": entry["steps"],
-            "guidance": entry["guidance"],
-            "replicas": {**entry["replicas"], "num_gpus": 0, "num_cpus": 1},
+            "steps": entry.steps.model_dump(exclude_unset=True),
+            "guidance": entry.guidance.model_dump(exclude_unset=True),
+            "replicas": {**entry.replicas.model_dump(exclude_unset=True), "num_gpus": 0, "num_cpus": 1},
         }
-    return found
+        for model_id, entry in found.models.items()
+    }
+    return {"default": found.default, "models": models}
 
 
 def local_config(overlay: str, folder: Path, port: int, **settings: Any) -> Path:
