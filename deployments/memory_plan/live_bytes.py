@@ -14,8 +14,8 @@ from deployments.engine.trees import tensors_of
 _ATTENTION = functional.scaled_dot_product_attention
 _RMS_NORMS = (functional.rms_norm, torch.rms_norm)
 _CONVOLUTION = torch.ops.aten.convolution.default
-# cuDNN computes these with tensor cores, float32 as TF32, which want the channels last; pipelines have them first. So it
-# keeps a copy of what is given and of what it gives in the other order:
+# cuDNN computes these with tensor cores, float32 as TF32, which want the channels last; pipelines have them first. So
+# it keeps a copy of what is given and of what it gives in the other order:
 # https://docs.nvidia.com/deeplearning/performance/dl-performance-convolutional/index.html#tensor-layout
 _TRANSPOSED = (torch.float16, torch.bfloat16, torch.float32)
 _ITEM = torch.ops.aten._local_scalar_dense.default

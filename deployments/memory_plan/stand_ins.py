@@ -22,10 +22,10 @@ class StandInTokenizer:
 
     pad_token_id = bos_token_id = unk_token_id = 0
     eos_token_id = 2
-    pad_token = bos_token = eos_token = unk_token = ""
+    pad_token = bos_token = eos_token = unk_token = ""  # nosec B105 - words, and no password
     padding_side = "right"
     vocab_size = 3
-    image_token = ""
+    image_token = ""  # nosec B105
     image_token_id = -1
 
     def __init__(self, longest: int) -> None:
