@@ -1,6 +1,8 @@
 """The plan of each family, stage by stage, against the bytes that a stock pipeline takes of the pretended GPU."""
 
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,11 +33,14 @@ def _a_token_for_each_character(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stand_ins, "CHARACTERS_PER_TOKEN", 1)
 
 
-def plan_of(family: Family, folder: Path) -> MemoryPlan:
+@cache
+def plan_of(name: str) -> MemoryPlan:
+    family = FAMILIES[name]
     guidance = family.guidance_scales[0]
     limits = GuidanceLimits(maximum=guidance, default=guidance)
     entry = ModelEntry(repo="owner/name", size=LIMITS, guidance=limits)
-    return plan_model(entry, save_configs(family.build(), folder), torch.float32, inputs=family.inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        return plan_model(entry, save_configs(family.build(), Path(folder)), torch.float32, inputs=family.inputs)
 
 
 def in_tiles(pipeline: DiffusionPipeline) -> None:
@@ -74,8 +79,8 @@ def errors(plan: MemoryPlan, choice: Choice, calls: list[MeasuredCall], side: in
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_agrees_stage_by_stage_at_each_size(name: str, tmp_path: Path) -> None:
-    plan = plan_of(FAMILIES[name], tmp_path)
+def test_agrees_stage_by_stage_at_each_size(name: str) -> None:
+    plan = plan_of(name)
 
     for side, images in ((SIDES[0], 1), (SIDES[1], 3)):
         found = errors(plan, Choice(), measured(FAMILIES[name], side, images), side, images)
@@ -84,8 +89,8 @@ def test_agrees_stage_by_stage_at_each_size(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("offload", ["encoders", "model", "group"])
 @pytest.mark.parametrize("name", ["stable-diffusion-xl", "flux", "qwen-image"])
-def test_agrees_where_weights_wait_in_main_memory(name: str, offload: Offload, tmp_path: Path) -> None:
-    plan = plan_of(FAMILIES[name], tmp_path)
+def test_agrees_where_weights_wait_in_main_memory(name: str, offload: Offload) -> None:
+    plan = plan_of(name)
 
     found = errors(plan, Choice(offload=offload), measured(FAMILIES[name], SIDES[1], 1, offload), SIDES[1])
 
@@ -95,9 +100,9 @@ def test_agrees_where_weights_wait_in_main_memory(name: str, offload: Offload, t
     assert all(abs(error) <= TOLERANCE for error in found.values()), found
 
 
-def test_agrees_with_slicing_and_tiling(tmp_path: Path) -> None:
+def test_agrees_with_slicing_and_tiling() -> None:
     family = FAMILIES["qwen-image"]
-    plan = plan_of(family, tmp_path)
+    plan = plan_of("qwen-image")
 
     calls = measured(family, SIDES[1], 3, prepare=in_tiles)
     found = errors(plan, Choice(saves_decoding=True), calls, SIDES[1], 3)
