@@ -90,13 +90,13 @@ def _loads(server: Server, model: Model, size: int) -> list[Load]:
 
 
 def _rows(server: Server) -> tuple[int, int]:
-    """Rows asked for and rows of padding so far, of the engine."""
+    """Rows that were asked for, and rows that were computed besides, of the engine so far."""
     if not isinstance(server, InEngine):
         return 0, 0
     statistics = server.engine.statistics
-    return statistics.rows, statistics.padded_rows
+    return statistics.asked_rows, statistics.checking_rows + statistics.padded_rows
 
 
 def _waste(before: tuple[int, int], after: tuple[int, int]) -> float | str:
-    asked, padded = after[0] - before[0], after[1] - before[1]
-    return (asked + padded) / asked if asked else ""
+    asked, besides = after[0] - before[0], after[1] - before[1]
+    return 1 + besides / asked if asked else ""
