@@ -48,10 +48,15 @@ def draw_together(pipeline: DiffusionPipeline, requests: Sequence[ImageRequest])
     """The pictures of an engine to which all requests come at once, and the share of module calls in company."""
     engine = Engine(pipeline, max_batch=8)
     try:
-        generations = [engine.submit(request) for request in requests]
-        return [each.future.result(WAIT_SECONDS) for each in generations], engine.statistics.grouped_share
+        return draw_all(engine, requests), engine.statistics.grouped_share
     finally:
         engine.stop(WAIT_SECONDS)
+
+
+def draw_all(engine: Engine, requests: Sequence[ImageRequest]) -> list[Picture]:
+    """The pictures of requests that come at once, in their order."""
+    generations = [engine.submit(request) for request in requests]
+    return [generation.future.result(WAIT_SECONDS) for generation in generations]
 
 
 def largest_difference(some: Sequence[Picture], others: Sequence[Picture]) -> float:

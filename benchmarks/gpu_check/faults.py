@@ -12,8 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from benchmarks.gpu_check.bench import Bench
-from benchmarks.gpu_check.families import WAIT_SECONDS
-from benchmarks.gpu_check.memory import draw
+from benchmarks.gpu_check.families import WAIT_SECONDS, draw_all
 from benchmarks.gpu_check.models import Model
 from benchmarks.gpu_check.report import Section, Verdict
 from deployments.engine.engine import Engine
@@ -31,11 +30,11 @@ def check_out_of_memory(bench: Bench, model: Model, pipeline: DiffusionPipeline)
     engine = Engine(pipeline, max_batch=8)
     size = model.sizes[1]
     try:
-        draw(engine, [model.request(0, size, num_inference_steps=2)])
+        draw_all(engine, [model.request(0, size, num_inference_steps=2)])
         bench.free_memory()
         used = torch.cuda.memory_allocated(bench.device)
         torch.cuda.reset_peak_memory_stats(bench.device)
-        draw(engine, [model.request(1, size, num_inference_steps=2)])
+        draw_all(engine, [model.request(1, size, num_inference_steps=2)])
         by_image = torch.cuda.max_memory_allocated(bench.device) - used
         bench.free_memory()
         total = torch.cuda.get_device_properties(bench.device).total_memory
@@ -76,7 +75,7 @@ def _fault() -> None:
     pipeline = family.build().to("cuda")
     engine = Engine(pipeline, max_batch=8)
     model = Model("tiny", lambda _: pipeline, sizes=(16, 24), steps=3, guidance_scale=3.0)
-    draw(engine, [model.request(0, 16)])
+    draw_all(engine, [model.request(0, 16)])
 
     def break_device(step: int) -> None:
         if step == 1:

@@ -6,16 +6,14 @@ import torch
 from diffusers import DiffusionPipeline
 
 from benchmarks.gpu_check.bench import Bench
-from benchmarks.gpu_check.families import WAIT_SECONDS
 from benchmarks.gpu_check.models import Model
 from benchmarks.gpu_check.report import Section, Verdict
 from benchmarks.gpu_check.servers import call_stock
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.limits import GuidanceLimits, SizeLimits
-from deployments.engine.engine import Engine
-from deployments.engine.request import ImageRequest
 from deployments.memory_plan.counting import plan_model
 from deployments.memory_plan.plan import WORKSPACE_BYTES, Choice, MemoryPlan
+from tests.support.published_models import weight_bytes
 
 _TOLERANCE = 0.10
 
@@ -29,7 +27,8 @@ def check_memory(bench: Bench, model: Model, pipeline: DiffusionPipeline) -> Sec
         section.verdict = Verdict.NOT_RUN
         return section
     plan = _plan(model)
-    weights = sum(_weight_bytes(pipeline).values())
+    modules = [each for each in pipeline.components.values() if isinstance(each, torch.nn.Module)]
+    weights = sum(map(weight_bytes, modules))
     for size in model.sizes:
         for count in (1, 4):
             bench.free_memory()
@@ -47,13 +46,6 @@ def check_memory(bench: Bench, model: Model, pipeline: DiffusionPipeline) -> Sec
             error = planned / peak - 1
             section.judge(abs(error) <= _TOLERANCE, *row, planned / 1e9, f"{error:+.1%}")
     return section
-
-
-def draw(engine: Engine, requests: list[ImageRequest]) -> None:
-    """Make images together."""
-    generations = [engine.submit(request) for request in requests]
-    for generation in generations:
-        generation.future.result(WAIT_SECONDS)
 
 
 def _plan(model: Model) -> MemoryPlan | None:
@@ -74,11 +66,3 @@ def _planned(plan: MemoryPlan, pixels: int, images: int) -> int:
     """What torch should allocate at most: the plan without its reserves for the driver, for gaps and for encodings."""
     tensors = max(need.bytes_for(pixels, images) + need.workspace_for(pixels, images) for need in plan.needs)
     return sum(each.size for each in plan.weights_of(Choice())) + tensors + WORKSPACE_BYTES
-
-
-def _weight_bytes(pipeline: DiffusionPipeline) -> dict[int, int]:
-    """Of each parameter and buffer once, by its address."""
-    modules = [each for each in pipeline.components.values() if isinstance(each, torch.nn.Module)]
-    return {
-        tensor.data_ptr(): tensor.nbytes for module in modules for tensor in [*module.parameters(), *module.buffers()]
-    }

@@ -9,8 +9,7 @@ from functools import partial
 from diffusers import DiffusionPipeline
 
 from benchmarks.gpu_check.bench import Bench
-from benchmarks.gpu_check.families import WAIT_SECONDS
-from benchmarks.gpu_check.memory import draw
+from benchmarks.gpu_check.families import WAIT_SECONDS, draw_all
 from benchmarks.gpu_check.models import Model
 from benchmarks.gpu_check.report import Section, Verdict
 from deployments.engine.engine import Engine
@@ -39,9 +38,11 @@ def check_swaps(bench: Bench, model: Model, pipeline: DiffusionPipeline) -> Sect
         engine = Engine(pipeline, max_batch=8)
         try:
             requests = [model.request(seed, model.sizes[0]) for seed in range(4)]
-            draw(engine, requests[:1])
+            draw_all(engine, requests[:1])
             for what, asked in (("one image", requests[:1]), ("four images", requests)):
-                section.rows.append([f"offload: {offload}, {what}", _timed(bench, partial(draw, engine, asked)), ""])
+                section.rows.append(
+                    [f"offload: {offload}, {what}", _timed(bench, partial(draw_all, engine, asked)), ""]
+                )
         finally:
             engine.stop(WAIT_SECONDS)
         if offload == "model":

@@ -13,7 +13,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from benchmarks.gpu_check.bench import Bench
-from benchmarks.gpu_check.families import WAIT_SECONDS, watched
+from benchmarks.gpu_check.families import WAIT_SECONDS, draw_all, watched
 from benchmarks.gpu_check.models import Model
 from benchmarks.gpu_check.report import Section, Verdict
 from deployments.engine.engine import Engine
@@ -58,9 +58,7 @@ def check_syncs(bench: Bench, model: Model, pipeline: DiffusionPipeline) -> Sect
 def _draw(engine: Engine, model: Model, count: int, is_watched: bool, steps: int) -> None:
     pictures: list[object] = []
     requests = [model.request(seed, model.sizes[0], num_inference_steps=steps) for seed in range(count)]
-    generations = [engine.submit(watched(each, pictures) if is_watched else each) for each in requests]
-    for generation in generations:
-        generation.future.result(WAIT_SECONDS)
+    draw_all(engine, [watched(each, pictures) if is_watched else each for each in requests])
 
 
 def _by_step(work: Callable[[int], None], steps: int) -> tuple[float, Counter[str]]:

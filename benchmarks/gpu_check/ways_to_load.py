@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_check.bench import Bench
-from benchmarks.gpu_check.families import WAIT_SECONDS, largest_difference
+from benchmarks.gpu_check.families import WAIT_SECONDS, draw_all, largest_difference
 from benchmarks.gpu_check.report import Section, Verdict
 from deployments.catalog.entry import ModelEntry
 from deployments.catalog.loading import Loading
@@ -126,16 +126,15 @@ def _draw(bench: Bench, way: Way) -> tuple[list[Picture], list[Any]]:
     engine = Engine(load_pipeline(entry, str(bench.device)), max_batch=8)
     loaded = time.perf_counter()
     try:
-        _draw_all(engine)
+        _draw_prompts(engine)
         first = time.perf_counter()
-        pictures = _draw_all(engine)
+        pictures = _draw_prompts(engine)
         again = time.perf_counter()
         return pictures, [way.name, loaded - began, again - first, f"{engine.statistics.grouped_share:.0%}"]
     finally:
         engine.stop(WAIT_SECONDS)
 
 
-def _draw_all(engine: Engine) -> list[Picture]:
+def _draw_prompts(engine: Engine) -> list[Picture]:
     settings = GenerationSettings(num_images=1, num_inference_steps=10, guidance_scale=1.5, width=64, height=64, seed=7)
-    generations = [engine.submit(ImageRequest(prompt=prompt, settings=settings)) for prompt in _PROMPTS]
-    return [each.future.result(WAIT_SECONDS) for each in generations]
+    return draw_all(engine, [ImageRequest(prompt=prompt, settings=settings) for prompt in _PROMPTS])

@@ -194,6 +194,7 @@ def test_on_a_device_memory_and_swaps_are_measured(check):
         model = tiny()
         section = check(bench("cuda"), model, model.build(torch.device("cuda")))
     assert section.verdict is Verdict.MEASURED
+    assert section.rows
     assert all(row[-1] == "" or row[-1] > 0 for row in section.rows)
 
 
